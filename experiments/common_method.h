@@ -1,0 +1,29 @@
+// Attention methods on trained heads, and the options of the box frame as settings give them.
+#ifndef MRA_EXPERIMENTS_COMMON_METHOD_H
+#define MRA_EXPERIMENTS_COMMON_METHOD_H
+
+#include "attention/attention.h"
+#include "common_inputs.h"
+#include "mra/mra.h"
+
+// R and budgets from two list settings: `scales` "16 4 1" and `blocks` "5 20", one budget for each refinement (how many
+// boxes are refined per row of the coarsest boxes). Checked for n tokens; errors name file and setting.
+mra_status mra_experiment_options(mra_experiment *experiment, const char *scales,
+                                  const char *blocks, int n, mra_options *options,
+                                  mra_error *err);
+
+// Where methods run: a device and a tape.
+typedef struct mra_bench_place {
+    mra_device *device;
+    mra_tape *tape;
+} mra_bench_place;
+
+mra_status mra_bench_place_open(mra_bench_place *place, int threads, mra_error *err);
+void mra_bench_place_close(mra_bench_place *place); // a zeroed one too
+
+// z[n, d] = the method's output for one head; `assignments` as for mra_attention_layer_create.
+mra_status mra_bench_output(mra_bench_place *place, const char *method,
+                            const char *const *assignments, int count, uint64_t seed,
+                            const mra_trained_head *head, float *z, mra_error *err);
+
+#endif

@@ -1,0 +1,54 @@
+#!/bin/sh
+# Weaves the book: build/book/index.html, one page a chapter, prose beside the code of src/.
+#
+# usage: sh paper/book.sh            (make book)
+#
+# Figures and tables come from the fullest profile that was run here; what no run produced is said to be missing.
+set -eu
+root=$(cd "$(dirname "$0")/.." && pwd)
+cd "$root"
+. paper/pages.sh
+book=build/book
+code=1
+profile=none
+for candidate in paper reduced laptop smoke; do
+    if [ -d "build/results/$candidate" ]; then profile=$candidate; break; fi
+done
+results=build/results/$profile figures=build/figures/$profile
+mkdir -p "$book"
+cp paper/style.css "$book/"
+copy_figures "$figures" "$book"
+
+commit=$(git rev-parse --short=12 HEAD 2>/dev/null || echo unknown)
+footer="Woven from the sources at commit $commit; results of profile $profile."
+pages=$(mktemp -d)
+trap 'rm -rf "$pages"' EXIT
+
+# Links to sections of other chapters: #sec-name -> page.html#sec-name.
+chapters | while read -r chapter; do
+    name=$(identifier "$chapter")
+    [ -z "$name" ] || echo "s|](#$name)|]($(page_of "$chapter")#$name)|g"
+done >"$pages/links.sed"
+
+chapters | while read -r chapter; do
+    page=$(page_of "$chapter")
+    {
+        echo '<ol>'
+        chapters | while read -r other; do
+            current=
+            [ "$other" != "$chapter" ] || current=' aria-current="page"'
+            echo "<li><a href=\"$(page_of "$other")\"$current>$(title "$other")</a></li>"
+        done
+        echo '</ol>'
+    } >"$pages/nav.html"
+    expand "$chapter" | sed -f "$pages/links.sed" |
+        sed "s|](\(src/[^)]*\))|](source/\1.txt)|g" |
+        to_html "$book/$page" book "$(title "$chapter")" "$pages/nav.html" "$footer"
+done
+
+# The sources themselves, for the links at the head of each woven file.
+grep -h '^@code' paper/chapters/*.md | cut -d' ' -f2 | while read -r source; do
+    mkdir -p "$book/source/$(dirname "$source")"
+    cp "$source" "$book/source/$source.txt"
+done
+echo "book: $book/index.html"

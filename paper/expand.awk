@@ -1,0 +1,67 @@
+# expand.awk: fills a chapter's directives with figures, tables and sources.
+#
+# usage: gawk -v results=DIR -v figures=DIR -v root=. -v code=1 -f paper/expand.awk chapter.md
+#
+#   @code PATH                        the woven source (paper/weave.awk)
+#   @figure NAME | caption            figures/NAME.svg, as drawn by figures/NAME.gp
+#   @table FILE.tsv | caption | a b=label c   columns of a result, in this order, relabelled where asked
+#   @command TEXT                     a command line that a reader can run
+# A figure or table that this profile did not produce is said to be missing, with the command that makes it.
+function trim(s) { gsub(/^[ \t]+|[ \t]+$/, "", s); return s }
+function escape(s) { gsub(/&/, "\\&amp;", s); gsub(/</, "\\&lt;", s); gsub(/>/, "\\&gt;", s); gsub(/"/, "\\&quot;", s); return s }
+function exists(file,   line, ok) { ok = (getline line < file) >= 0; close(file); return ok }
+function number(s) {
+    if (s !~ /^-?[0-9.]+([eE][-+]?[0-9]+)?$/) return s
+    if (s ~ /^-?[0-9]+$/) return s
+    return sprintf("%.4g", s)
+}
+function figure(text,   part, name, caption) {
+    split(text, part, "|"); name = trim(part[1]); caption = trim(part[2])
+    figure_count++
+    if (!exists(figures "/" name ".svg")) {
+        print "\n*The figure “" caption "” is not part of this profile; `make reproduce` draws it.*\n"
+        return
+    }
+    print "\n<figure id=\"figure-" name "\">\n<img src=\"figures/" name ".svg\" alt=\"" escape(caption) "\" loading=\"lazy\" />"
+    print "<figcaption>\n\n**Figure " figure_count ".** " caption " Drawn by `figures/" name ".gp`.\n\n</figcaption>\n</figure>\n"
+}
+function table(text,   part, file, caption, want, count, i, column, label, head, rows, cell, pair, line) {
+    split(text, part, "|"); file = results "/" trim(part[1]); caption = trim(part[2])
+    count = split(trim(part[3]), want, /[ \t]+/)
+    if ((getline line < file) <= 0) {
+        print "\n*The table “" caption "” is not part of this profile; `make reproduce` makes it.*\n"
+        return
+    }
+    head = split(line, cell, "\t")
+    for (i = 1; i <= head; i++) column[cell[i]] = i
+    if (count == 0) for (i = 1; i <= head; i++) want[++count] = cell[i]
+    for (i = 1; i <= count; i++) {
+        split(want[i], pair, "="); label[i] = pair[2] == "" ? pair[1] : pair[2]; gsub(/_/, " ", label[i])
+        want[i] = pair[1]
+        if (!(want[i] in column)) { print "expand.awk: " file ": no column " want[i] > "/dev/stderr"; exit 2 }
+    }
+    printf "\n"
+    for (i = 1; i <= count; i++) printf "| %s ", label[i]
+    print "|"
+    for (i = 1; i <= count; i++) printf "|%s", (i == 1 ? "---" : "---:")
+    print "|"
+    while ((getline line < file) > 0) {
+        split(line, cell, "\t")
+        for (i = 1; i <= count; i++) printf "| %s ", number(cell[column[want[i]]])
+        print "|"
+    }
+    close(file)
+    print "\nTable: " caption "\n"
+}
+/^@code / {
+    path = trim(substr($0, 7))
+    if (!code) { print "\n*Code: `" path "`, woven with its commentary by `make book`.*\n"; next }
+    command = "gawk -v path=" path " -f " root "/paper/weave.awk " root "/" path
+    while ((command | getline line) > 0) print line
+    close(command)
+    next
+}
+/^@figure / { figure(substr($0, 9)); next }
+/^@table / { table(substr($0, 8)); next }
+/^@command / { print "\n``` {.sh .command}\n" substr($0, 10) "\n```\n"; next }
+{ print }

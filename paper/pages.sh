@@ -1,0 +1,38 @@
+#!/bin/sh
+# What report.sh and book.sh share: chapters to HTML by awk and pandoc, formulas as MathML, no network.
+#
+# Sourced, not run. Expects $root (the checkout), $results and $figures (folders, may be empty) to be set.
+
+chapters() { ls "$root"/paper/chapters/[0-9]*.md; }
+
+# title FILE, identifier FILE: from the chapter's heading `# Title {#sec-name}`.
+title() { sed -n '1s/^# *//;1s/ *{#.*}$//;1p' "$1"; }
+identifier() { sed -n '1s/.*{#\(.*\)}.*/\1/p' "$1"; }
+page_of() { basename "$1" .md | sed 's/^00-.*/index/;s/^[0-9]*-//;s/$/.html/'; }
+
+# expand FILE: the chapter with its directives filled in.
+expand() {
+    gawk -v results="$results" -v figures="$figures" -v root="$root" -v code="$code" \
+        -f "$root/paper/expand.awk" "$1"
+}
+
+# to_html OUT KIND TITLE NAVFILE FOOTER: Markdown on stdin.
+to_html() {
+    pandoc --from=markdown+tex_math_dollars+fenced_divs+raw_html+autolink_bare_uris-implicit_figures \
+        --to=html5 --mathml --section-divs --standalone --template="$root/paper/template.html" \
+        --highlight-style=monochrome \
+        --variable=kind:"$2" --metadata=pagetitle:"$3" --variable=nav:"$(cat "$4")" \
+        --variable=footer:"$5" --fail-if-warnings --output="$1.tmp"
+    mv "$1.tmp" "$1"
+}
+
+# copy_figures FROM TO: the drawn figures, if any.
+copy_figures() {
+    mkdir -p "$2/figures"
+    if [ -d "$1" ]; then
+        for figure in "$1"/*.svg; do
+            [ -e "$figure" ] && cp "$figure" "$2/figures/"
+        done
+    fi
+    return 0
+}

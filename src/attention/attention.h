@@ -1,0 +1,93 @@
+// One interface for every attention method of the comparison.
+//
+// A method is a row of a table: what it is called, what it can be told, what it claims to cost, where it was
+// published, and three functions. `create` checks the options and prepares for a shape; `apply` computes Z from Q, K, V
+// on a tape, either by the tape's primitives or as one fused node; `destroy` gives memory back. Everything else
+// (training, benchmarks, `mra attend`, `mra grad`, the figures) goes through this table and knows no method by name.
+#ifndef MRA_ATTENTION_ATTENTION_H
+#define MRA_ATTENTION_ATTENTION_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "core/error.h"
+#include "mra/mra.h"
+#include "tensor/device.h"
+#include "tensor/tensor.h"
+
+enum { MRA_METHOD_OPTIONS = 12 };
+
+typedef enum mra_option_type {
+    MRA_OPTION_INT,
+    MRA_OPTION_REAL,
+    MRA_OPTION_BOOL,
+    MRA_OPTION_CHOICE, // one of `choices`, separated by '|'; the value is its position
+    MRA_OPTION_LIST    // numbers separated by ':', e.g. scales=16:4:1
+} mra_option_type;
+
+typedef struct mra_option {
+    const char *name;
+    mra_option_type type;
+    const char *fallback; // default, as a user would write it
+    double low, high;     // allowed range of each number
+    const char *choices;  // for MRA_OPTION_CHOICE, e.g. "row|plain"; for a grid option "HxW"
+    const char *help;     // one line
+} mra_option;
+
+// Parsed values, in the order of the method's options.
+typedef struct mra_option_value {
+    double number;      // INT, REAL, BOOL (0 or 1), CHOICE (position)
+    double list[8];     // LIST
+    int count;          // length of the list
+} mra_option_value;
+
+typedef struct mra_method mra_method;
+
+// What every instance begins with; a method's own struct has this as its first member.
+typedef struct mra_attention_layer {
+    const mra_method *method;
+    mra_device *device;
+    mra_shape shape;
+    uint64_t seed;
+    mra_option_value option[MRA_METHOD_OPTIONS];
+    mra_tensor *parameter[4]; // learned parameters, if any; owned by the layer
+    const char *parameter_name[4];
+    int parameters;
+} mra_attention_layer;
+
+struct mra_method {
+    const char *name;    // as on the command line
+    const char *summary; // one line
+    const char *time, *memory; // asymptotic, as claimed, e.g. "n^2 d"
+    const char *source;  // citation
+    const mra_option *options;
+    int option_count;
+
+    // Allocates the method's struct (first member: the layer, already filled in *base) and returns it in *layer.
+    mra_status (*create)(mra_attention_layer **layer, const mra_attention_layer *base, mra_error *err);
+    // q, k, v: [batch, heads, n, d] of the layer's shape; mask: [batch, n] host bytes or NULL. Returns Z on the tape.
+    mra_tensor *(*apply)(mra_attention_layer *layer, mra_tape *tape, mra_tensor *q, mra_tensor *k,
+                         mra_tensor *v, const uint8_t *mask);
+    void (*destroy)(mra_attention_layer *layer);
+};
+
+// The table: index from 0 until NULL; and by name (NULL: unknown).
+const mra_method *mra_method_at(int index);
+const mra_method *mra_method_find(const char *name);
+
+// Makes an instance. `assignments`: `count` strings "option=value"; what is not named keeps its default. Unknown
+// options, values out of range and shapes that the method cannot take are MRA_BAD_INPUT naming method and option.
+mra_status mra_attention_layer_create(mra_attention_layer **layer, const char *method, mra_device *device,
+                                      mra_shape shape, uint64_t seed, const char *const *assignments,
+                                      int count, mra_error *err);
+void mra_attention_layer_free(mra_attention_layer *layer);
+mra_tensor *mra_attention_apply(mra_attention_layer *layer, mra_tape *tape, mra_tensor *q,
+                                mra_tensor *k, mra_tensor *v, const uint8_t *mask);
+
+// Forward, and backward if dz is not NULL, on host arrays of the layer's shape: what `mra attend`, `mra grad`, the
+// benchmarks and the experiments call. dq, dk, dv are overwritten. z may be NULL with dz given.
+mra_status mra_attention_run(mra_attention_layer *layer, mra_tape *tape, const float *q, const float *k,
+                             const float *v, const uint8_t *mask, float *z, const float *dz,
+                             float *dq, float *dk, float *dv, mra_error *err);
+
+#endif

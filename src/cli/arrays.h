@@ -1,0 +1,51 @@
+// The arrays of `mra attend`, `mra grad` and `mra audit`: reading and checking what comes in,
+// writing what goes out all together or not at all.
+#ifndef MRA_CLI_ARRAYS_H
+#define MRA_CLI_ARRAYS_H
+
+#include <stdint.h>
+
+#include "core/error.h"
+#include "cli/cli.h"
+#include "io/npy.h"
+#include "mra/mra.h"
+
+// Which files to read; NULL for one that is not wanted.
+typedef struct mra_cli_inputs {
+    const char *q, *k, *v, *mask, *dout;
+} mra_cli_inputs;
+
+// What was read: float32 arrays [n, d], [heads, n, d] or [batch, heads, n, d], all of q's shape
+// (empty where not wanted), and the mask as [batch][n] bytes or NULL.
+typedef struct mra_cli_arrays {
+    mra_npy q, k, v, dout;
+    mra_shape shape; // batch and heads are 1 where q has no such dimension
+    uint8_t *mask;
+} mra_cli_arrays;
+
+// Reads and checks. MRA_BAD_INPUT names the file and the index of a NaN or infinity, or both
+// files and shapes where shapes differ. The mask is [n] (for every sequence) or [batch, n]. On
+// failure nothing is held.
+mra_status mra_cli_read_arrays(mra_cli_arrays *arrays, const mra_cli_inputs *inputs,
+                               mra_error *err);
+void mra_cli_free_arrays(mra_cli_arrays *arrays);
+
+// Runs `method` with the options `set` ("key=value") on what was read. z, dq, dk, dv: arrays of
+// q's size; the gradients are computed, for arrays->dout, if dq is not NULL.
+mra_status mra_cli_run_method(const mra_cli_common *common, const char *method,
+                              const mra_cli_words *set, const mra_cli_arrays *arrays, float *z,
+                              float *dq, float *dk, float *dv, mra_error *err);
+
+// One file to write: float32 of q's shape. `option` is what the user called it, for messages.
+typedef struct mra_cli_output {
+    const char *option, *path;
+    const float *data;
+} mra_cli_output;
+
+// Writes all `count` (at most 8) files, with the shape of `like`, or none: every file is
+// complete on disk under a temporary name before the first gets its final name. Outputs with a
+// NULL path are left out; two outputs of the same path, or a folder as path, are MRA_BAD_INPUT.
+mra_status mra_cli_write_arrays(const mra_cli_output *outputs, int count, const mra_npy *like,
+                                mra_error *err);
+
+#endif

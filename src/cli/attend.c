@@ -1,0 +1,107 @@
+// `mra attend`: one forward pass of any method over arrays from files.
+
+#include "cli/arrays.h"
+#include "cli/cli.h"
+
+#include "core/core.h"
+
+struct arguments {
+    mra_cli_common common;
+    const char *method, *q, *k, *v, *mask, *out;
+    mra_cli_words set;
+};
+
+static const mra_cli_option options[] = {
+    {.name = "method",
+     .argument = "NAME",
+     .kind = MRA_CLI_TEXT,
+     .required = true,
+     .offset = offsetof(struct arguments, method),
+     .help = "Attention method; `mra methods` lists them."},
+    {.name = "set",
+     .argument = "KEY=VALUE",
+     .kind = MRA_CLI_REPEAT,
+     .offset = offsetof(struct arguments, set),
+     .help =
+         "An option of the method, e.g. blocks=4; `mra methods NAME` lists them. May be given "
+         "several times."},
+    {.name = "q",
+     .argument = "FILE",
+     .kind = MRA_CLI_TEXT,
+     .required = true,
+     .offset = offsetof(struct arguments, q),
+     .help = "Queries."},
+    {.name = "k",
+     .argument = "FILE",
+     .kind = MRA_CLI_TEXT,
+     .required = true,
+     .offset = offsetof(struct arguments, k),
+     .help = "Keys."},
+    {.name = "v",
+     .argument = "FILE",
+     .kind = MRA_CLI_TEXT,
+     .required = true,
+     .offset = offsetof(struct arguments, v),
+     .help = "Values."},
+    {.name = "mask",
+     .argument = "FILE",
+     .kind = MRA_CLI_TEXT,
+     .offset = offsetof(struct arguments, mask),
+     .help =
+         "1 for a token, 0 for padding: [n] or [batch, n]. Padded keys are invisible, padded "
+         "query rows give 0."},
+    {.name = "out",
+     .argument = "FILE",
+     .kind = MRA_CLI_TEXT,
+     .required = true,
+     .offset = offsetof(struct arguments, out),
+     .help = "Receives the output: float32, of the shape of the queries."},
+    {0}};
+
+const mra_cli_command mra_cli_command_attend = {
+    .name = "attend",
+    .summary = "attention of any method on .npy arrays",
+    .synopsis = (const char *const[]){"--method NAME [--set KEY=VALUE]... --q FILE --k FILE "
+                                      "--v FILE [--mask FILE] --out FILE",
+                                      NULL},
+    .description =
+        (const char *const[]){
+            "Computes softmax(Q K^T / sqrt(d)) V, exactly or as the method approximates it, "
+            "for "
+            "arrays in NumPy's .npy format: [n, d] for one head, [heads, n, d], or [batch, "
+            "heads, "
+            "n, d], of float16, float32 or float64, all three of the same shape.",
+            "The output appears whole under its name or not at all. An input with a NaN or an "
+            "infinity is refused.",
+            NULL},
+    .examples =
+        (const char *const[]){
+            "mra attend --method exact --q q.npy --k k.npy --v v.npy --out z.npy",
+            "mra attend --method mra2 --set blocks=4 --q q.npy --k k.npy --v v.npy --out z.npy",
+            NULL},
+    .options = options,
+    .run = mra_cli_attend};
+
+int mra_cli_attend(int argc, char **argv)
+{
+    struct arguments arguments;
+    int exit_status;
+    if (!mra_cli_parse(&mra_cli_command_attend, &arguments, argc, argv, &exit_status))
+        return exit_status;
+    mra_cli_inputs inputs = {
+        .q = arguments.q, .k = arguments.k, .v = arguments.v, .mask = arguments.mask};
+    mra_cli_arrays arrays = {0};
+    float *z = NULL;
+    mra_error err = {0};
+    mra_status status = mra_cli_read_arrays(&arrays, &inputs, &err);
+    if (status == MRA_OK && (z = mra_aligned_calloc(arrays.q.size, sizeof *z)) == NULL)
+        status = mra_fail(&err, MRA_NO_MEMORY, "no memory for the output");
+    if (status == MRA_OK)
+        status = mra_cli_run_method(&arguments.common, arguments.method, &arguments.set,
+                                    &arrays, z, NULL, NULL, NULL, &err);
+    mra_cli_output output = {.option = "out", .path = arguments.out, .data = z};
+    if (status == MRA_OK) status = mra_cli_write_arrays(&output, 1, &arrays.q, &err);
+    mra_aligned_free(z);
+    mra_cli_free_arrays(&arrays);
+    return status == MRA_OK ? 0 : mra_cli_fail(&err);
+}

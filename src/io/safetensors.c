@@ -1,0 +1,310 @@
+// safetensors: named float32 arrays and a few strings in one file.
+//
+// Reading trusts nothing. The header says where each array lies, and a damaged or hostile header could say
+// anything: so its length is checked against the file, every range against its shape, and all ranges together must
+// tile the rest of the file from its first byte to its last, without gap or overlap, as the format demands.
+
+#include "io/safetensors.h"
+
+#include <errno.h>
+#include <jansson.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/file.h"
+
+#if defined(__BYTE_ORDER__) && __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__
+#error "safetensors files are little-endian; this machine is not"
+#endif
+
+struct mra_safetensors {
+    mra_safetensor *tensor;
+    size_t count, room;
+    json_t *metadata; // an object of strings
+    float *content;   // of a file that was read: all arrays
+};
+
+mra_status mra_safetensors_create(mra_safetensors **file, mra_error *err)
+{
+    *file = calloc(1, sizeof **file);
+    if (*file) (*file)->metadata = json_object();
+    if (*file && (*file)->metadata) return MRA_OK;
+    free(*file);
+    *file = NULL;
+    return mra_fail(err, MRA_NO_MEMORY, "safetensors: no memory for an empty file");
+}
+
+void mra_safetensors_free(mra_safetensors *file)
+{
+    if (!file) return;
+    for (size_t i = 0; i < file->count; i++) free(file->tensor[i].name);
+    free(file->tensor);
+    free(file->content);
+    json_decref(file->metadata);
+    free(file);
+}
+
+// ---- Building -------------------------------------------------------------------------------------
+
+mra_status mra_safetensors_add(mra_safetensors *file, const char *name, int rank,
+                               const int64_t *shape, const float *data, mra_error *err)
+{
+    if (mra_safetensors_find(file, name))
+        return mra_fail(err, MRA_BAD_INPUT, "safetensors: two arrays named %s", name);
+    if (rank < 0 || rank > MRA_SAFETENSORS_RANK)
+        return mra_fail(err, MRA_BAD_INPUT, "safetensors: %s has %d dimensions, at most %d",
+                        name, rank, MRA_SAFETENSORS_RANK);
+    if (file->count == file->room) {
+        size_t room = file->room ? 2 * file->room : 16;
+        mra_safetensor *larger = realloc(file->tensor, room * sizeof *larger);
+        if (!larger) return mra_fail(err, MRA_NO_MEMORY, "safetensors: no memory for %s", name);
+        file->tensor = larger;
+        file->room = room;
+    }
+    mra_safetensor tensor = {.name = strdup(name), .rank = rank, .size = 1, .data = data};
+    if (!tensor.name)
+        return mra_fail(err, MRA_NO_MEMORY, "safetensors: no memory for %s", name);
+    for (int i = 0; i < rank; i++) {
+        tensor.shape[i] = shape[i];
+        tensor.size *= (size_t)shape[i];
+    }
+    file->tensor[file->count++] = tensor;
+    return MRA_OK;
+}
+
+mra_status mra_safetensors_set(mra_safetensors *file, const char *key, const char *value,
+                               mra_error *err)
+{
+    if (json_object_set_new(file->metadata, key, json_string(value)) == 0) return MRA_OK;
+    return mra_fail(err, MRA_BAD_INPUT, "safetensors: the value of %s is not valid UTF-8", key);
+}
+
+// {"dtype": "F32", "shape": [...], "data_offsets": [from, to]}
+static json_t *describe_tensor(const mra_safetensor *tensor, size_t from)
+{
+    json_t *shape = json_array();
+    for (int i = 0; i < tensor->rank; i++)
+        json_array_append_new(shape, json_integer((json_int_t)tensor->shape[i]));
+    return json_pack("{s:s, s:o, s:[I, I]}", "dtype", "F32", "shape", shape, "data_offsets",
+                     (json_int_t)from, (json_int_t)(from + tensor->size * sizeof(float)));
+}
+
+// The header as text; NULL when memory ran out.
+static char *compose_header(const mra_safetensors *file)
+{
+    json_t *header = json_object();
+    if (json_object_size(file->metadata) > 0)
+        json_object_set(header, "__metadata__", file->metadata);
+    size_t from = 0;
+    for (size_t i = 0; i < file->count; i++) {
+        const mra_safetensor *tensor = &file->tensor[i];
+        json_object_set_new(header, tensor->name, describe_tensor(tensor, from));
+        from += tensor->size * sizeof(float);
+    }
+    char *text = json_dumps(header, JSON_COMPACT);
+    json_decref(header);
+    return text;
+}
+
+mra_status mra_safetensors_write(const mra_safetensors *file, const char *path, mra_error *err)
+{
+    char *header = compose_header(file);
+    if (!header) return mra_fail(err, MRA_NO_MEMORY, "%s: no memory for its header", path);
+    mra_output output;
+    mra_status status = mra_output_open(&output, path, err);
+    if (status == MRA_OK) {
+        size_t length = strlen(header), padded = (length + 8 + 63) / 64 * 64 - 8;
+        uint64_t stored = padded;
+        fwrite(&stored, sizeof stored, 1, output.stream);
+        fprintf(output.stream, "%s%*s", header, (int)(padded - length), "");
+        for (size_t i = 0; i < file->count; i++)
+            if (file->tensor[i].size)
+                fwrite(file->tensor[i].data, sizeof(float), file->tensor[i].size,
+                       output.stream);
+        status = mra_output_commit(&output, err); // a failed write shows here
+    }
+    free(header);
+    return status;
+}
+
+// ---- Reading --------------------------------------------------------------------------------------
+
+// The number of elements of "shape", or false if it is no list of sizes whose product is sane.
+static bool read_shape(const json_t *shape, mra_safetensor *tensor)
+{
+    if (!json_is_array(shape) || json_array_size(shape) > MRA_SAFETENSORS_RANK) return false;
+    tensor->rank = (int)json_array_size(shape);
+    tensor->size = 1;
+    for (int i = 0; i < tensor->rank; i++) {
+        const json_t *size = json_array_get(shape, (size_t)i);
+        json_int_t value = json_integer_value(size);
+        if (!json_is_integer(size) || value < 0) return false;
+        if (value > 0 && tensor->size > (SIZE_MAX >> 4) / (size_t)value) return false;
+        tensor->shape[i] = value;
+        tensor->size *= (size_t)value;
+    }
+    return true;
+}
+
+// Adds one array of the header. Its offset is left in *from; the data pointer follows when all are known.
+static mra_status read_entry(mra_safetensors *file, const char *path, const char *name,
+                             const json_t *entry, size_t bytes, size_t *from, mra_error *err)
+{
+    const char *type = json_string_value(json_object_get(entry, "dtype"));
+    if (!type || strcmp(type, "F32") != 0)
+        return mra_fail(err, MRA_BAD_INPUT, "%s: array %s has type %s, expected F32", path,
+                        name, type ? type : "none");
+    mra_safetensor tensor = {0};
+    if (!read_shape(json_object_get(entry, "shape"), &tensor))
+        return mra_fail(err, MRA_BAD_INPUT,
+                        "%s: array %s: shape is not a list of at most %d sizes", path, name,
+                        MRA_SAFETENSORS_RANK);
+    const json_t *offsets = json_object_get(entry, "data_offsets");
+    json_int_t begin = json_integer_value(json_array_get(offsets, 0));
+    json_int_t end = json_integer_value(json_array_get(offsets, 1));
+    if (json_array_size(offsets) != 2 || begin < 0 || end < begin || (size_t)end > bytes)
+        return mra_fail(
+            err, MRA_BAD_INPUT,
+            "%s: array %s: data_offsets lie outside the %zu bytes of data (truncated "
+            "file?)",
+            path, name, bytes);
+    if ((size_t)(end - begin) != tensor.size * sizeof(float) || begin % (int)sizeof(float) != 0)
+        return mra_fail(err, MRA_BAD_INPUT, "%s: array %s: %lld bytes do not fit its shape",
+                        path, name, (long long)(end - begin));
+    *from = (size_t)begin;
+    return mra_safetensors_add(file, name, tensor.rank, tensor.shape, NULL, err);
+}
+
+static int compare_sizes(const void *a, const void *b)
+{
+    size_t x = *(const size_t *)a, y = *(const size_t *)b;
+    return (x > y) - (x < y);
+}
+
+// Whether the ranges [from, to) of all arrays tile [0, bytes). `range` is sorted here; pairs (from, to).
+static bool tiles_exactly(size_t *range, size_t count, size_t bytes)
+{
+    qsort(range, count, 2 * sizeof *range, compare_sizes);
+    size_t reached = 0;
+    for (size_t i = 0; i < count; i++) {
+        // Arrays of no elements may share their place with others.
+        if (range[2 * i] == range[2 * i + 1]) continue;
+        if (range[2 * i] != reached) return false;
+        reached = range[2 * i + 1];
+    }
+    return reached == bytes;
+}
+
+static mra_status read_header(mra_safetensors *file, const char *path, json_t *header,
+                              size_t bytes, mra_error *err)
+{
+    size_t *range = calloc(2 * json_object_size(header) + 2, sizeof *range);
+    if (!range) return mra_fail(err, MRA_NO_MEMORY, "%s: no memory for its header", path);
+    mra_status status = MRA_OK;
+    const char *name;
+    json_t *entry;
+    json_object_foreach(header, name, entry)
+    {
+        if (strcmp(name, "__metadata__") == 0) {
+            json_decref(file->metadata);
+            file->metadata = json_incref(entry);
+            continue;
+        }
+        size_t from = 0, i = file->count;
+        status = read_entry(file, path, name, entry, bytes, &from, err);
+        if (status != MRA_OK) break;
+        file->tensor[i].data = file->content + from / sizeof(float);
+        range[2 * i] = from;
+        range[2 * i + 1] = from + file->tensor[i].size * sizeof(float);
+    }
+    if (status == MRA_OK && !tiles_exactly(range, file->count, bytes))
+        status = mra_fail(
+            err, MRA_BAD_INPUT,
+            "%s: its arrays leave gaps, overlap or stop before the end of the file", path);
+    free(range);
+    return status;
+}
+
+// Header text and data of a file, as two allocations of the caller's.
+static mra_status load(const char *path, FILE *stream, char **header, size_t *header_bytes,
+                       float **content, size_t *content_bytes, mra_error *err)
+{
+    uint64_t length = 0;
+    if (fseek(stream, 0, SEEK_END) != 0)
+        return mra_fail(err, MRA_IO, "%s: cannot read: %s", path, strerror(errno));
+    long end = ftell(stream);
+    rewind(stream);
+    if (end < 8 || fread(&length, sizeof length, 1, stream) != 1)
+        return mra_fail(
+            err, MRA_BAD_INPUT,
+            "%s: %ld bytes are too few for a safetensors file (empty or truncated?)", path,
+            end < 0 ? 0 : end);
+    size_t rest = (size_t)end - 8;
+    if (length > rest)
+        return mra_fail(
+            err, MRA_BAD_INPUT,
+            "%s: not a safetensors file, or truncated: a header of %llu bytes does not "
+            "fit into it",
+            path, (unsigned long long)length);
+    *header_bytes = length;
+    *content_bytes = rest - length;
+    *header = malloc(*header_bytes + 1);
+    *content = malloc(*content_bytes + sizeof(float));
+    if (!*header || !*content)
+        return mra_fail(err, MRA_NO_MEMORY, "%s: no memory for %zu bytes", path, rest);
+    if (fread(*header, 1, *header_bytes, stream) != *header_bytes ||
+        fread(*content, 1, *content_bytes, stream) != *content_bytes)
+        return mra_fail(err, MRA_IO, "%s: cannot read all of its %ld bytes", path, end);
+    return MRA_OK;
+}
+
+mra_status mra_safetensors_read(mra_safetensors **file, const char *path, mra_error *err)
+{
+    mra_safetensors *read;
+    *file = NULL;
+    FILE *stream = fopen(path, "rb");
+    if (!stream) return mra_fail(err, MRA_IO, "%s: cannot read: %s", path, strerror(errno));
+    mra_status status = mra_safetensors_create(&read, err);
+    char *text = NULL;
+    size_t text_bytes = 0, bytes = 0;
+    json_t *header = NULL;
+    if (status == MRA_OK)
+        status = load(path, stream, &text, &text_bytes, &read->content, &bytes, err);
+    if (status == MRA_OK) {
+        json_error_t reason;
+        header = json_loadb(text, text_bytes, JSON_REJECT_DUPLICATES, &reason);
+        if (!json_is_object(header))
+            status = mra_fail(err, MRA_BAD_INPUT, "%s: its header is not a JSON object: %s",
+                              path, header ? "another value" : reason.text);
+    }
+    if (status == MRA_OK) status = read_header(read, path, header, bytes, err);
+    json_decref(header);
+    free(text);
+    fclose(stream);
+    if (status == MRA_OK)
+        *file = read;
+    else
+        mra_safetensors_free(read);
+    return status;
+}
+
+// ---- Looking up -----------------------------------------------------------------------------------
+
+const mra_safetensor *mra_safetensors_at(const mra_safetensors *file, size_t index)
+{
+    return index < file->count ? &file->tensor[index] : NULL;
+}
+
+const mra_safetensor *mra_safetensors_find(const mra_safetensors *file, const char *name)
+{
+    for (size_t i = 0; i < file->count; i++)
+        if (strcmp(file->tensor[i].name, name) == 0) return &file->tensor[i];
+    return NULL;
+}
+
+const char *mra_safetensors_get(const mra_safetensors *file, const char *key)
+{
+    return json_string_value(json_object_get(file->metadata, key));
+}

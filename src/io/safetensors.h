@@ -1,0 +1,57 @@
+// safetensors: named float32 arrays and a few strings in one file.
+//
+//     mra_safetensors *file;
+//     status = mra_safetensors_create(&file, &err);
+//     status = mra_safetensors_add(file, "head.weight", 2, (int64_t[]){10, 64}, weights, &err);
+//     status = mra_safetensors_set(file, "step", "412", &err);
+//     status = mra_safetensors_write(file, "weights.safetensors", &err);
+//     mra_safetensors_free(file);
+//
+// The format (github.com/huggingface/safetensors) is as plain as a format can be: eight bytes with the
+// length of a header, the header (JSON: for every name its type, shape and the range of its bytes, and
+// a table of strings under "__metadata__"), then the arrays themselves, little-endian, row-major, one after
+// another. Every framework reads it and nothing in it can be executed. Arrays of other types than F32 are refused.
+#ifndef MRA_IO_SAFETENSORS_H
+#define MRA_IO_SAFETENSORS_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "core/error.h"
+
+enum { MRA_SAFETENSORS_RANK = 8 };
+
+typedef struct mra_safetensor {
+    char *name;
+    int rank;
+    int64_t shape[MRA_SAFETENSORS_RANK];
+    size_t size;       // product of shape
+    const float *data; // of a file that was read: owned by it; of one to be written: borrowed
+} mra_safetensor;
+
+typedef struct mra_safetensors mra_safetensors; // opaque: the content of one file
+
+mra_status mra_safetensors_create(mra_safetensors **file, mra_error *err); // empty
+void mra_safetensors_free(mra_safetensors *file);
+
+// Adds an array; `data` (the product of `shape` floats) is borrowed until the file is written. A name that is
+// there already is MRA_BAD_INPUT.
+mra_status mra_safetensors_add(mra_safetensors *file, const char *name, int rank,
+                               const int64_t *shape, const float *data, mra_error *err);
+// Sets a string of the metadata; key and value are copied.
+mra_status mra_safetensors_set(mra_safetensors *file, const char *key, const char *value,
+                               mra_error *err);
+// Writes the file atomically (core/file.h). The header is padded with spaces so that the arrays begin at a
+// multiple of 64 bytes.
+mra_status mra_safetensors_write(const mra_safetensors *file, const char *path, mra_error *err);
+
+// Reads a whole file. A truncated or damaged one, arrays that overlap, leave gaps or do not fit their
+// shape, and types other than F32 are MRA_BAD_INPUT naming the file and the array; MRA_IO when it cannot be read.
+mra_status mra_safetensors_read(mra_safetensors **file, const char *path, mra_error *err);
+// Index from 0 until NULL, in the order of the header; and by name (NULL: not there).
+const mra_safetensor *mra_safetensors_at(const mra_safetensors *file, size_t index);
+const mra_safetensor *mra_safetensors_find(const mra_safetensors *file, const char *name);
+// A string of the metadata, NULL if it is not there.
+const char *mra_safetensors_get(const mra_safetensors *file, const char *key);
+
+#endif

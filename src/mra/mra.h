@@ -1,0 +1,97 @@
+// libmra: multi-resolution approximate self-attention, forward and backward, on the CPU.
+//
+//     mra_shape shape = {.batch = 1, .heads = 12, .n = 4096, .d = 64};
+//     mra_options options = mra_options_mra2(8);
+//     mra_attention *attention;
+//     mra_error err;
+//     if (mra_attention_create(&attention, shape, &options, &err) != MRA_OK) ...
+//     mra_attention_forward(attention, q, k, v, NULL, z, &err);
+//     mra_attention_backward(attention, q, k, v, NULL, z, dz, dq, dk, dv, &err);
+//     mra_attention_free(attention);
+//
+// Arrays are float32, row-major, [batch][heads][n][d], without gaps. Z = D^-1 A V with A = exp(Q K^T / sqrt(d))
+// approximated as in Zeng, Pal, Kline, Fung & Singh, "Multi Resolution Analysis (MRA) for Approximate
+// Self-Attention", ICML 2022 (arXiv 2207.10284).
+//
+// The library keeps no global state, prints nothing and never ends the process. An mra_attention may be used by one
+// thread at a time; different ones are independent. Internally it runs options.threads OpenMP threads and
+// calls BLAS from them; a program that links a multi-threaded BLAS should limit that one to one thread.
+#ifndef MRA_MRA_H
+#define MRA_MRA_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "core/error.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef struct mra_shape {
+    int batch, heads, n, d; // n >= 1 any; 1 <= d <= 256
+} mra_shape;
+
+enum { MRA_MAX_SCALES = 8 };
+
+// How boxes compete for refinement (METHOD: component selection).
+typedef enum mra_ranking {
+    MRA_RANK_ROW,  // coarse logit minus the largest of its row of boxes (the paper's code)
+    MRA_RANK_PLAIN // the coefficient itself
+} mra_ranking;
+
+typedef struct mra_options {
+    int scales;                // how many scales R has, 2 .. MRA_MAX_SCALES (1: R = {1}, exact)
+    int scale[MRA_MAX_SCALES]; // s_0 > s_1 > ... > s_k = 1, each a multiple of the next
+    double blocks
+        [MRA_MAX_SCALES]; // blocks[i], i >= 1: how many boxes of scale s_{i-1} are refined into scale
+        // s_i, per row of boxes of scale s_0: m_i = round(blocks[i] * ceil(n/s_0)),
+        // per head; at most all that are there
+    bool sparse; // keep the finest boxes only (MRA-2-s)
+    mra_ranking ranking;
+    int first;    // prior: boxes in the first `first` rows and columns of boxes come first
+    int diagonal; // prior: so do those on a diagonal band of `diagonal` boxes (0 none, 1 the
+                  // diagonal itself, 3 one neighbour to each side, ...; odd)
+    int grid_height,
+        grid_width; // tokens are a raster image of this size (0: a sequence): they are permuted to
+                    // tiles, so that a box is compact in two dimensions; n = height * width
+    double logit_scale; // factor of Q K^T; 0: 1/sqrt(d)
+    int threads;        // < 1: the default of OpenMP
+} mra_options;
+
+// R = {32, 1} with `blocks` blocks a row: the paper's MRA-2; set .sparse for MRA-2-s.
+MRA_API mra_options mra_options_mra2(double blocks);
+
+typedef struct mra_attention mra_attention;
+
+// What the last forward pass did.
+typedef struct mra_statistics {
+    long long boxes[MRA_MAX_SCALES]; // boxes of J per scale, over all heads
+    long long empty_rows; // unmasked query rows with nothing to attend to (sparse): output 0
+    size_t workspace;     // bytes held by the object
+} mra_statistics;
+
+// Checks shape and options and allocates everything that forward and backward need.
+// MRA_BAD_INPUT names the field and what was expected; MRA_NO_MEMORY the bytes asked for.
+MRA_API mra_status mra_attention_create(mra_attention **attention, mra_shape shape,
+                                        const mra_options *options, mra_error *err);
+MRA_API void mra_attention_free(mra_attention *attention);
+
+// z = approximate attention. `mask` is [batch][n], 1 for a token and 0 for padding, or NULL for none: padded
+// keys are invisible and padded query rows get z = 0. Logits of any finite size are allowed.
+MRA_API mra_status mra_attention_forward(mra_attention *attention, const float *q,
+                                         const float *k, const float *v, const uint8_t *mask,
+                                         float *z, mra_error *err);
+// Gradients of <dz, z> with the choice of boxes held fixed, *added* to dq, dk, dv. Must follow a forward pass of the
+// same object with the same arrays; `z` is that pass's result.
+MRA_API mra_status mra_attention_backward(mra_attention *attention, const float *q,
+                                          const float *k, const float *v, const uint8_t *mask,
+                                          const float *z, const float *dz, float *dq, float *dk,
+                                          float *dv, mra_error *err);
+MRA_API mra_statistics mra_attention_statistics(const mra_attention *attention);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

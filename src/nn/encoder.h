@@ -1,0 +1,47 @@
+// The encoder of the Long-Range Arena experiments: embeddings, then pre-norm blocks of attention and a
+// feed-forward net.
+#ifndef MRA_NN_ENCODER_H
+#define MRA_NN_ENCODER_H
+
+#include <stdint.h>
+
+#include "attention/attention.h"
+#include "core/error.h"
+#include "nn/layers.h"
+#include "tensor/tensor.h"
+
+enum { MRA_MAX_BLOCKS = 48, MRA_ATTENTION_SETTINGS = MRA_METHOD_OPTIONS };
+
+typedef struct mra_encoder_options {
+    int vocabulary; // token ids are below this
+    int positions;  // the longest sequence (rows of the table of positions)
+    int dim;        // width of the residual stream
+    int heads, head_dim;
+    int hidden; // width of the feed-forward net
+    int blocks; // how many
+    double dropout;
+    uint64_t seed; // of initial values and of attention methods that draw
+
+    char method[40];                          // of attention (attention/attention.h)
+    char setting[MRA_ATTENTION_SETTINGS][80]; // its options as "name=value"
+    int settings;
+} mra_encoder_options;
+
+typedef struct mra_encoder mra_encoder; // opaque
+
+// Adds its parameters ("encoder....") to `parameters`, which must live as long as the encoder. Sizes that do not
+// fit together and attention options that the method refuses are MRA_BAD_INPUT.
+mra_status mra_encoder_create(mra_encoder **encoder, const mra_encoder_options *options,
+                              mra_parameters *parameters, mra_error *err);
+void mra_encoder_free(mra_encoder *encoder);
+
+// Hidden states [batch, n, dim] of `ids` [batch, n] (host), zero at masked positions. `mask` [batch, n]: 1 for a
+// token, 0 for padding; NULL for no padding. Both must live until the tape is reset.
+mra_tensor *mra_encoder_apply(mra_encoder *encoder, mra_tape *tape, const int32_t *ids,
+                              const uint8_t *mask, int batch, int n);
+
+// Q (0), K (1) or V (2) of block `block` in the last pass, [batch, heads, n, head_dim]; valid until the tape is
+// reset.
+const mra_tensor *mra_encoder_projection(const mra_encoder *encoder, int block, int which);
+
+#endif

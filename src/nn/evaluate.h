@@ -1,0 +1,29 @@
+// Accuracy and loss of a classifier on held-out examples.
+#ifndef MRA_NN_EVALUATE_H
+#define MRA_NN_EVALUATE_H
+
+#include <signal.h>
+#include <stdint.h>
+
+#include "core/error.h"
+#include "nn/batches.h"
+#include "nn/classifier.h"
+#include "tensor/tensor.h"
+
+typedef struct mra_evaluation {
+    int64_t examples, correct;
+    double accuracy, loss; // loss: mean cross-entropy in nats
+} mra_evaluation;
+
+// Runs the classifier, without dropout, over all evaluation batches. MRA_INTERRUPTED as soon as *stop (may be NULL)
+// is not 0. `report` (may be NULL) is called after every batch.
+mra_status mra_evaluate(mra_classifier *classifier, mra_tape *tape, mra_batches *batches,
+                        const volatile sig_atomic_t *stop,
+                        void (*report)(void *context, size_t done, size_t total), void *context,
+                        mra_evaluation *evaluation, mra_error *err);
+
+// The value of a one-element tensor of the tape, after looking at the tape's status.
+mra_status mra_tape_value(mra_tape *tape, const mra_tensor *tensor, float *value,
+                          mra_error *err);
+
+#endif

@@ -1,0 +1,117 @@
+#!/bin/sh
+# Finds what building, testing and drawing need; installs what is missing where it may; writes config.mk.
+#
+# usage: sh src/setup.sh build/config.mk
+#
+# On Debian (or a descendant) and as root, or with a sudo that asks no password, missing packages are installed.
+# Otherwise the one command that installs them is printed and the status is 2. A second run finds everything and
+# does nothing. What is optional (LIBXSMM, nvcc) is reported, never an error.
+set -eu
+config=${1:?usage: setup.sh CONFIG.MK}
+
+# package:what it is looked for by (a command, a header or a library)
+required='
+gcc:command:cc
+make:command:make
+pkg-config:command:pkg-config
+perl:command:prove
+gawk:command:gawk
+libopenblas-dev:pkg:openblas
+libgsl-dev:pkg:gsl
+libinih-dev:pkg:inih
+libjansson-dev:pkg:jansson
+libarchive-dev:pkg:libarchive
+zlib1g-dev:pkg:zlib
+libmd-dev:header:sha2.h
+libcmocka-dev:pkg:cmocka
+gnuplot-nox:command:gnuplot
+pandoc:command:pandoc
+'
+wanted='
+libxsmm-dev:pkg:libxsmm
+cppcheck:command:cppcheck
+shellcheck:command:shellcheck
+'
+
+have() { # have KIND NAME
+    case $1 in
+    command) command -v "$2" >/dev/null 2>&1 ;;
+    pkg) command -v pkg-config >/dev/null 2>&1 && pkg-config --exists "$2" ;;
+    header) printf '#include <stdint.h>\n#include <stddef.h>\n#include <sys/types.h>\n#include <%s>\n' "$2" |
+        ${CC:-cc} -E - >/dev/null 2>&1 ;;
+    esac
+}
+missing() { # missing LIST: the packages of LIST that are not there
+    echo "$1" | while IFS=: read -r package kind name; do
+        [ -n "$package" ] || continue
+        have "$kind" "$name" || printf '%s ' "$package"
+    done
+}
+
+needed=$(missing "$required")
+extra=$(missing "$wanted")
+if [ -n "$needed$extra" ]; then
+    if ! command -v apt-get >/dev/null 2>&1; then
+        [ -z "$needed" ] || {
+            echo "setup: missing: $needed(names of Debian 12 packages); install their like and run make again" >&2
+            exit 2
+        }
+    else
+        as=
+        [ "$(id -u)" = 0 ] || as='sudo -n'
+        if [ -z "$as" ] || sudo -n true 2>/dev/null; then
+            echo "setup: installing $needed$extra"
+            $as apt-get update -qq || true
+            # shellcheck disable=SC2086  # the lists are words
+            if ! $as env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends \
+                $needed $extra >build/setup.log 2>&1; then
+                # Once more without what is only wanted: an optional package must not stop the rest.
+                # shellcheck disable=SC2086
+                [ -z "$needed" ] || $as env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq \
+                    --no-install-recommends $needed >build/setup.log 2>&1 || {
+                    echo "setup: apt-get failed; see build/setup.log" >&2
+                    exit 2
+                }
+            fi
+        elif [ -n "$needed" ]; then
+            echo "setup: missing packages; run this, then make again:" >&2
+            echo "    sudo apt-get install --no-install-recommends $needed$extra" >&2
+            exit 2
+        fi
+    fi
+    needed=$(missing "$required")
+    [ -z "$needed" ] || {
+        echo "setup: still missing after installing: $needed" >&2
+        exit 2
+    }
+fi
+
+pkgs='openblas gsl inih jansson libarchive zlib'
+# shellcheck disable=SC2086
+{
+    cflags="$(pkg-config --cflags openblas gsl inih jansson libarchive zlib)"
+    # GSL on OpenBLAS's cblas: leave out -lgslcblas.
+    libs="$(pkg-config --libs $pkgs | sed 's/-lgslcblas//') -lmd"
+    blas="$(pkg-config --libs openblas)"
+    xsmm=
+    if pkg-config --exists libxsmm && [ "$(uname -m)" = x86_64 ]; then
+        cflags="$cflags -DMRA_HAVE_LIBXSMM=1"
+        # LIBXSMM's own fallbacks to a BLAS are never taken (mra_small_gemm asks for generated code only).
+        xsmm="$(pkg-config --libs-only-L libxsmm) -lxsmm -lxsmmnoblas -ldl -lrt -lpthread"
+        echo "setup: LIBXSMM $(pkg-config --modversion libxsmm): small products are generated for this processor" >&2
+    else
+        echo "setup: LIBXSMM not found: small products run on OpenBLAS (slower)" >&2
+    fi
+    if command -v nvcc >/dev/null 2>&1; then nvcc=$(command -v nvcc); else nvcc=; fi
+    width=
+    if echo | ${CC:-cc} -march=native -mprefer-vector-width=512 -dM -E - 2>/dev/null | grep -q __AVX512F__; then
+        width=-mprefer-vector-width=512
+    fi
+    echo "# Written by src/setup.sh; make clean removes it."
+    echo "CONFIG_CFLAGS := $cflags"
+    echo "VECTOR_WIDTH := $width"
+    echo "LIBMRA_LIBS := $xsmm $blas"
+    echo "ALL_LIBS := $xsmm $libs"
+    echo "NVCC := $nvcc"
+} >"$config.tmp"
+mv "$config.tmp" "$config"

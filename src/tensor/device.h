@@ -1,0 +1,40 @@
+// A device: where tensors live and who computes on them.
+//
+// Nothing above src/tensor knows which device it runs on: operations call the functions of this table with
+// device pointers. `cpu` (tensor/cpu_*.c) is the first implementation; every function of the table states
+// its contract here, so that another device can be written, and tested, against this page alone.
+#ifndef MRA_TENSOR_DEVICE_H
+#define MRA_TENSOR_DEVICE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "core/error.h"
+
+typedef struct mra_kernels mra_kernels; // the table of operations, tensor/kernels.h
+
+typedef struct mra_device {
+    const char *name;           // "cpu"
+    int threads;                // for devices that run on host threads
+    const mra_kernels *kernels; // how to compute
+    void *state;                // private to the device
+
+    void *(*allocate)(struct mra_device *device,
+                      size_t bytes); // zeroed, 64-byte aligned; NULL: none left
+    void (*release)(struct mra_device *device, void *memory);
+    mra_status (*to_device)(struct mra_device *device, void *to, const void *from, size_t bytes,
+                            mra_error *err);
+    mra_status (*to_host)(struct mra_device *device, void *to, const void *from, size_t bytes,
+                          mra_error *err);
+    void (*close)(struct mra_device *device);
+} mra_device;
+
+// Opens a device by name ("cpu"); `threads` < 1 means the default number. MRA_BAD_INPUT lists the names that
+// exist; MRA_ABSENT says why one that exists cannot be used here.
+mra_status mra_device_open(mra_device **device, const char *name, int threads, mra_error *err);
+void mra_device_close(mra_device *device);
+// Index from 0 until NULL: the names of all devices of this build.
+const char *mra_device_name(int index);
+
+#endif

@@ -1,0 +1,186 @@
+// The table of primitive operations that a device offers.
+//
+// A device is this table and the memory functions of tensor/device.h; whoever writes another device
+// implements the functions below and passes the tests of tests/tensor.
+//
+// Conventions.
+// - Every pointer is device memory unless its comment says "host". Matrices are row-major, without
+//   gaps. Arrays that are written may not overlap with arrays that are read, except where "in place"
+//   is said.
+// - `add`: true adds the result to what the output holds, false overwrites it (whose content then
+//   does not matter, NaN included).
+// - Results depend on the arguments alone, bit for bit: never on the number of threads, on what ran
+//   before or on the alignment of pointers to less than 64 bytes. Sums are over parts fixed by the
+//   shape, added in a fixed order.
+// - Counts may be 0: nothing happens (sums over nothing are 0).
+// - MRA_NO_MEMORY when there is no working memory; a device with asynchronous errors reports its
+//   own. The functions check no argument: the operations of tensor/tensor.h do.
+// - One thread at a time calls the functions of one device.
+#ifndef MRA_TENSOR_KERNELS_H
+#define MRA_TENSOR_KERNELS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "core/error.h"
+#include "tensor/device.h"
+
+// AdamW (Loshchilov & Hutter, "Decoupled weight decay regularization", ICLR 2019, algorithm 2).
+typedef struct mra_adamw {
+    double rate;           // learning rate of this step, schedule included
+    double beta1, beta2;   // decay of the two moments, usually 0.9 and 0.999
+    double epsilon;        // added to the root of the second moment, usually 1e-6
+    double weight_decay;   // decoupled: the weight shrinks by rate * weight_decay
+    double gradient_scale; // factor of the gradient (clipping); 1 leaves it as it is
+    uint64_t step;         // 1 at the first update: for the correction of the moments' bias
+} mra_adamw;
+
+// One of `batch` equal products C_i = alpha op(A_i) op(B_i), op(A) m x k, op(B) k x n.
+typedef struct mra_product {
+    size_t batch;
+    int m, n, k;
+    bool transpose_a, transpose_b; // A is stored k x m, B is stored n x k
+    float alpha;
+} mra_product;
+
+struct mra_kernels {
+    // ---- Entry by entry: `count` entries ---------------------------------------------------------
+
+    mra_status (*fill)(mra_device *device, size_t count, float value, float *y, mra_error *err);
+    // y = factor x; in place allowed. With factor 1 it is copy, and with `add` y += x.
+    mra_status (*scale)(mra_device *device, size_t count, float factor, const float *x,
+                        float *y, bool add, mra_error *err);
+    // y = a + b; in place allowed.
+    mra_status (*add)(mra_device *device, size_t count, const float *a, const float *b,
+                      float *y, mra_error *err);
+    // y = a b; a == b allowed.
+    mra_status (*multiply)(mra_device *device, size_t count, const float *a, const float *b,
+                           float *y, bool add, mra_error *err);
+    // y = max(x, 0); dx = dy where x > 0, else 0. NaN stays NaN.
+    mra_status (*relu)(mra_device *device, size_t count, const float *x, float *y,
+                       mra_error *err);
+    mra_status (*relu_backward)(mra_device *device, size_t count, const float *x,
+                                const float *dy, float *dx, bool add, mra_error *err);
+    // y = x Phi(x), Phi the normal distribution function; dx = dy (Phi(x) + x phi(x)). Absolute
+    // error of Phi below 2e-7.
+    mra_status (*gelu)(mra_device *device, size_t count, const float *x, float *y,
+                       mra_error *err);
+    mra_status (*gelu_backward)(mra_device *device, size_t count, const float *x,
+                                const float *dy, float *dx, bool add, mra_error *err);
+    // y_i = x_i / (1 - p) where mra_uniform_at(seed, stream, i) >= p, else 0; 0 <= p < 1. Being a
+    // function of (seed, stream, i) the choice is not stored: the backward pass is the same call
+    // with dy for x.
+    mra_status (*dropout)(mra_device *device, size_t count, float p, uint64_t seed,
+                          uint64_t stream, const float *x, float *y, bool add, mra_error *err);
+
+    // ---- Products --------------------------------------------------------------------------------
+
+    // C_i (+)= alpha op(A_i) op(B_i) for matrices that follow one another without gaps.
+    mra_status (*gemm)(mra_device *device, const mra_product *product, const float *a,
+                       const float *b, float *c, bool add, mra_error *err);
+    // y[rows, out] = x[rows, in] w[out, in]^T + b[out]; b may be NULL.
+    mra_status (*linear)(mra_device *device, size_t rows, int in, int out, const float *x,
+                         const float *w, const float *b, float *y, mra_error *err);
+    // dx[rows, in] = dy[rows, out] w[out, in].
+    mra_status (*linear_backward_input)(mra_device *device, size_t rows, int in, int out,
+                                        const float *dy, const float *w, float *dx, bool add,
+                                        mra_error *err);
+    // dw[out, in] += dy^T x.
+    mra_status (*linear_backward_weight)(mra_device *device, size_t rows, int in, int out,
+                                         const float *dy, const float *x, float *dw,
+                                         mra_error *err);
+    // y[width] += sum over the rows of x[rows, width].
+    mra_status (*add_column_sums)(mra_device *device, size_t rows, int width, const float *x,
+                                  float *y, mra_error *err);
+
+    // ---- Along rows ------------------------------------------------------------------------------
+
+    // y = gamma (x - mean) inverse + beta per row of x[rows, width]; statistics[rows, 2] receives
+    // mean and inverse = 1 / sqrt(variance + epsilon), with the variance over `width` entries.
+    mra_status (*layer_norm)(mra_device *device, size_t rows, int width, float epsilon,
+                             const float *x, const float *gamma, const float *beta, float *y,
+                             float *statistics, mra_error *err);
+    // With g = dy gamma and x^ = (x - mean) inverse: dx = inverse (g - mean(g) - x^ mean(g x^));
+    // dgamma += column sums of dy x^, dbeta += column sums of dy. Any of dx, dgamma, dbeta may be
+    // NULL; `add` speaks of dx.
+    mra_status (*layer_norm_backward)(mra_device *device, size_t rows, int width,
+                                      const float *x, const float *gamma,
+                                      const float *statistics, const float *dy, float *dx,
+                                      bool add, float *dgamma, float *dbeta, mra_error *err);
+    // y = exp(x - max) / sum per row of x[rows, width] (0 in a row of -infinity alone);
+    // dx = y (dy - <y, dy>).
+    mra_status (*softmax)(mra_device *device, size_t rows, int width, const float *x, float *y,
+                          mra_error *err);
+    mra_status (*softmax_backward)(mra_device *device, size_t rows, int width, const float *y,
+                                   const float *dy, float *dx, bool add, mra_error *err);
+
+    // ---- Loss ------------------------------------------------------------------------------------
+
+    // Over the rows of logits[rows, classes] with labels[row] >= 0: *loss = mean of
+    // lse[row] - logits[row, label], where lse is log-sum-exp (0 if there is no such row);
+    // counts[0] = how many such rows, counts[1] = in how many of them no other logit is larger
+    // than, nor an earlier one equal to, the label's. Writes lse[rows], *loss, counts[2].
+    mra_status (*cross_entropy)(mra_device *device, size_t rows, int classes,
+                                const float *logits, const int32_t *labels, float *lse,
+                                float *loss, int32_t *counts, mra_error *err);
+    // dlogits = (softmax - one-hot label) * *dloss / counts[0]; 0 in rows without a label.
+    mra_status (*cross_entropy_backward)(mra_device *device, size_t rows, int classes,
+                                         const float *logits, const int32_t *labels,
+                                         const float *lse, const int32_t *counts,
+                                         const float *dloss, float *dlogits, bool add,
+                                         mra_error *err);
+
+    // ---- Gathering and moving --------------------------------------------------------------------
+
+    // y[i, :] = table[ids[i], :] for i < count; table[rows, width].
+    mra_status (*gather)(mra_device *device, size_t count, int width, const float *table,
+                         const int32_t *ids, float *y, mra_error *err);
+    // dtable[ids[i], :] += dy[i, :], ids in [0, rows), count < 2^31.
+    mra_status (*scatter_add)(mra_device *device, size_t count, int rows, int width,
+                              const int32_t *ids, const float *dy, float *dtable,
+                              mra_error *err);
+    // y[b, i, :] = x[b, i, :] + table[positions[i], :] for x[batch, n, width]; positions NULL: i.
+    mra_status (*add_positions)(mra_device *device, size_t batch, int n, int width,
+                                const float *x, const float *table, const int32_t *positions,
+                                float *y, mra_error *err);
+    // dtable[positions[i], :] += sum over b of dy[b, i, :].
+    mra_status (*add_positions_backward)(mra_device *device, size_t batch, int n, int width,
+                                         const float *dy, const int32_t *positions,
+                                         float *dtable, mra_error *err);
+    // y[a, j, i, :] = x[a, i, j, :] for x[outer, first, second, inner].
+    mra_status (*swap_middle)(mra_device *device, size_t outer, int first, int second,
+                              int inner, const float *x, float *y, bool add, mra_error *err);
+    // y[i, 0 .. width) = x[i, 0 .. width) for rows that lie x_stride and y_stride floats apart.
+    mra_status (*copy_columns)(mra_device *device, size_t rows, int width, const float *x,
+                               size_t x_stride, float *y, size_t y_stride, bool add,
+                               mra_error *err);
+
+    // ---- Masks and means over positions ----------------------------------------------------------
+
+    // y[i, :] = x[i, :] where mask[i] != 0, else 0 (also where x is not finite); x[rows, width].
+    mra_status (*mask_rows)(mra_device *device, size_t rows, int width, const uint8_t *mask,
+                            const float *x, float *y, bool add, mra_error *err);
+    // y[b, :] = mean of x[b, i, :] over the i with mask[b, i] != 0 (0 if there is none); mask NULL:
+    // over all n. x[batch, n, width].
+    mra_status (*mean_pool)(mra_device *device, size_t batch, int n, int width,
+                            const uint8_t *mask, const float *x, float *y, mra_error *err);
+    // dx[b, i, :] = dy[b, :] / (number of such i) for those i, 0 for the others.
+    mra_status (*mean_pool_backward)(mra_device *device, size_t batch, int n, int width,
+                                     const uint8_t *mask, const float *dy, float *dx, bool add,
+                                     mra_error *err);
+
+    // ---- Training --------------------------------------------------------------------------------
+
+    // One AdamW update of `count` weights with gradient g and moments m, v (both zero before the
+    // first). With g' = gradient_scale g: m = beta1 m + (1 - beta1) g'; v = beta2 v + (1 - beta2)
+    // g'^2; w -= rate (m / (1 - beta1^step) / (sqrt(v / (1 - beta2^step)) + epsilon)
+    // + weight_decay w). The gradient is left as it is.
+    mra_status (*adamw)(mra_device *device, const mra_adamw *settings, size_t count, float *w,
+                        const float *g, float *m, float *v, mra_error *err);
+    // *sum (host) = sum of x_i^2, in double precision.
+    mra_status (*sum_of_squares)(mra_device *device, size_t count, const float *x, double *sum,
+                                 mra_error *err);
+};
+
+#endif
