@@ -6,7 +6,7 @@ n = side_of(results.'/approximation-a0.npy')
 panels = rows(table) > 4 ? 4 : rows(table)
 set multiplot
 unset grid; unset tics; unset border; unset colorbox
-set xrange [-0.5:n - 0.5]; set yrange [-0.5:n - 0.5]; set cbrange [-6:0]
+set xrange [-0.5:n - 0.5]; set yrange [-0.5:n - 0.5]; set cbrange [-5:0]
 set label 1 "exact" at screen 0.015, screen 0.69 rotate by 90 center textcolor rgb ink
 set label 2 "approximation" at screen 0.015, screen 0.28 rotate by 90 center textcolor rgb ink
 do for [p=0:panels - 1] {
@@ -14,8 +14,8 @@ do for [p=0:panels - 1] {
     set tmargin at screen 0.87; set bmargin at screen 0.51
     set title sprintf("%s, head %s\nentropy %.2f nats", cell(table, 'set', p + 1), cell(table, 'head', p + 1), \
         real(cell(table, 'entropy', p + 1)))
-    map = picture(results.sprintf('/approximation-a%d.npy', p), n)
-    plot @map with image
+    map = results.sprintf('/approximation-a%d.npy', p)
+    plot map binary array=(n,n) skip=npy_header format="%float32" flipy with image
     unset label 99; unset label 1; unset label 2
     set tmargin at screen 0.46; set bmargin at screen 0.10
     set title
@@ -25,8 +25,8 @@ do for [p=0:panels - 1] {
         set cblabel "log_{10} of the attention probability"
         set cbtics 1 nomirror scale 0.4
     }
-    map = picture(results.sprintf('/approximation-hat%d.npy', p), n)
-    plot @map with image
+    map = results.sprintf('/approximation-hat%d.npy', p)
+    plot map binary array=(n,n) skip=npy_header format="%float32" flipy with image
     unset xlabel
 }
 unset multiplot

@@ -46,10 +46,11 @@ set label 99 source at screen 0.008, screen 0.018 left font ',9' textcolor rgb p
 cell(file, column, row) = system(sprintf("awk -F'\t' -v want='%s' -v row=%d 'NR == 1 {for (i = 1; i <= NF; i++) if ($i == want) c = i} NR == row + 1 {print $c}' '%s'", column, row, file))
 # Lines of data in a table.
 rows(file) = int(system(sprintf("awk 'END {print NR - 1}' '%s'", file)))
-# The header of a .npy file of float32 [rows, columns] ends where this many bytes from its end begin.
-header(file, cells) = int(system(sprintf("wc -c < '%s'", file))) - 4 * cells
-# A square picture, first row on top, for `plot @picture with image`.
-picture(file, n) = sprintf("'%s' binary array=(%d,%d) skip=%d format='%%float32' flipy", file, n, n, header(file, n * n))
+# The header of a .npy file with a small shape has this many bytes.
+npy_header = 128
+# A square picture, first row on top, for `plot @picture with image`. (Inside a loop macros are expanded too early: there,
+# `plot file binary array=(n,n) skip=npy_header format="%float32" flipy with image`.)
+picture(file, n) = sprintf("'%s' binary array=(%d,%d) skip=npy_header format='%%float32' flipy", file, n, n)
 # The side of a square picture: the first number of the shape in its header.
 side_of(file) = int(system(sprintf("head -c 128 '%s' | tr -dc '[:print:]' | sed -n \"s/.*'shape': (\\([0-9]*\\),.*/\\1/p\"", file)))
 # Lines of a table whose column c is v; and the same with a second condition.

@@ -19,7 +19,7 @@ plot @basis with image
 unset label 99
 set cbrange [-1:1]
 set tmargin at screen 0.28; set bmargin at screen 0.09
-set title "box frame: scale 4"; set xrange [-0.5:5.5]; set yrange [-0.5:5.5]
+set title "boxes: scale 4"; set xrange [-0.5:5.5]; set yrange [-0.5:5.5]
 set lmargin at screen 0.01; set rmargin at screen 0.11
 plot @frame4 with image
 set title "scale 2"; set xrange [-0.5:10.5]; set yrange [-0.5:10.5]

@@ -1,9 +1,10 @@
 // One interface for every attention method of the comparison.
 //
-// A method is a row of a table: what it is called, what it can be told, what it claims to cost, where it was
-// published, and three functions. `create` checks the options and prepares for a shape; `apply` computes Z from Q, K, V
-// on a tape, either by the tape's primitives or as one fused node; `destroy` gives memory back. Everything else
-// (training, benchmarks, `mra attend`, `mra grad`, the figures) goes through this table and knows no method by name.
+// A method is a row of a table: what it is called, what it can be told, what it claims to cost,
+// where it was published, and three functions. `create` checks the options and prepares for a
+// shape; `apply` computes Z from Q, K, V on a tape, either by the tape's primitives or as one
+// fused node; `destroy` gives memory back. Everything else (training, benchmarks, `mra attend`,
+// `mra grad`, the figures) goes through this table and knows no method by name.
 #ifndef MRA_ATTENTION_ATTENTION_H
 #define MRA_ATTENTION_ATTENTION_H
 
@@ -22,7 +23,8 @@ typedef enum mra_option_type {
     MRA_OPTION_REAL,
     MRA_OPTION_BOOL,
     MRA_OPTION_CHOICE, // one of `choices`, separated by '|'; the value is its position
-    MRA_OPTION_LIST    // numbers separated by ':', e.g. scales=16:4:1
+    MRA_OPTION_LIST,   // numbers separated by ':', e.g. scales=16:4:1
+    MRA_OPTION_GRID    // "none" (an empty list) or HEIGHTxWIDTH (a list of two)
 } mra_option_type;
 
 typedef struct mra_option {
@@ -30,15 +32,16 @@ typedef struct mra_option {
     mra_option_type type;
     const char *fallback; // default, as a user would write it
     double low, high;     // allowed range of each number
-    const char *choices;  // for MRA_OPTION_CHOICE, e.g. "row|plain"; for a grid option "HxW"
+    const char *choices;  // for MRA_OPTION_CHOICE, e.g. "row|plain"; else NULL
     const char *help;     // one line
 } mra_option;
 
 // Parsed values, in the order of the method's options.
 typedef struct mra_option_value {
-    double number;      // INT, REAL, BOOL (0 or 1), CHOICE (position)
-    double list[8];     // LIST
-    int count;          // length of the list
+    double number;  // INT, REAL, BOOL (0 or 1), CHOICE (position)
+    double list[8]; // LIST, GRID
+    int count;      // length of the list
+    bool given;     // false: this is the default
 } mra_option_value;
 
 typedef struct mra_method mra_method;
@@ -56,38 +59,64 @@ typedef struct mra_attention_layer {
 } mra_attention_layer;
 
 struct mra_method {
-    const char *name;    // as on the command line
-    const char *summary; // one line
+    const char *name;          // as on the command line
+    const char *summary;       // one line
     const char *time, *memory; // asymptotic, as claimed, e.g. "n^2 d"
-    const char *source;  // citation
+    const char *source;        // citation
     const mra_option *options;
     int option_count;
 
-    // Allocates the method's struct (first member: the layer, already filled in *base) and returns it in *layer.
-    mra_status (*create)(mra_attention_layer **layer, const mra_attention_layer *base, mra_error *err);
-    // q, k, v: [batch, heads, n, d] of the layer's shape; mask: [batch, n] host bytes or NULL. Returns Z on the tape.
-    mra_tensor *(*apply)(mra_attention_layer *layer, mra_tape *tape, mra_tensor *q, mra_tensor *k,
-                         mra_tensor *v, const uint8_t *mask);
+    // Allocates the method's struct (first member: the layer, already filled in *base) and
+    // returns it in *layer.
+    mra_status (*create)(mra_attention_layer **layer, const mra_attention_layer *base,
+                         mra_error *err);
+    // See mra_attention_layer_check; NULL: nothing to check.
+    mra_status (*check)(const mra_attention_layer *layer, mra_error *err);
+    // q, k, v: [batch, heads, n, d] of the layer's shape; mask: [batch, n] host bytes or NULL.
+    // Returns Z on the tape.
+    mra_tensor *(*apply)(mra_attention_layer *layer, mra_tape *tape, mra_tensor *q,
+                         mra_tensor *k, mra_tensor *v, const uint8_t *mask);
+    // Gives back what create made, the struct itself included, but not the parameters.
     void (*destroy)(mra_attention_layer *layer);
+
+    // May be NULL: forward, and backward unless dz is NULL, on host arrays without a tape and
+    // without copies. z, dq, dk and dv are overwritten. For methods that are one fused
+    // operation.
+    mra_status (*run)(mra_attention_layer *layer, const float *q, const float *k,
+                      const float *v, const uint8_t *mask, float *z, const float *dz, float *dq,
+                      float *dk, float *dv, mra_error *err);
+    // May be NULL: what the last forward pass did.
+    mra_statistics (*statistics)(const mra_attention_layer *layer);
 };
+
+// How an option is written: "HxW", "number in [1, 64]", "row or plain", ...; at most `size`
+// bytes, for help and messages.
+void mra_option_range(const mra_option *option, char *text, size_t size);
 
 // The table: index from 0 until NULL; and by name (NULL: unknown).
 const mra_method *mra_method_at(int index);
 const mra_method *mra_method_find(const char *name);
 
-// Makes an instance. `assignments`: `count` strings "option=value"; what is not named keeps its default. Unknown
-// options, values out of range and shapes that the method cannot take are MRA_BAD_INPUT naming method and option.
-mra_status mra_attention_layer_create(mra_attention_layer **layer, const char *method, mra_device *device,
-                                      mra_shape shape, uint64_t seed, const char *const *assignments,
-                                      int count, mra_error *err);
+// Makes an instance. `assignments`: `count` strings "option=value"; what is not named keeps its
+// default. Unknown options, values out of range and shapes that the method cannot take are
+// MRA_BAD_INPUT naming method and option.
+mra_status mra_attention_layer_create(mra_attention_layer **layer, const char *method,
+                                      mra_device *device, mra_shape shape, uint64_t seed,
+                                      const char *const *assignments, int count,
+                                      mra_error *err);
+// Refuses what `create` would quietly cut down to the shape: a budget larger than the matrix.
+// For callers whose user named method, options and shape together; a network whose batches
+// differ in length wants the cut instead.
+mra_status mra_attention_layer_check(const mra_attention_layer *layer, mra_error *err);
 void mra_attention_layer_free(mra_attention_layer *layer);
 mra_tensor *mra_attention_apply(mra_attention_layer *layer, mra_tape *tape, mra_tensor *q,
                                 mra_tensor *k, mra_tensor *v, const uint8_t *mask);
 
-// Forward, and backward if dz is not NULL, on host arrays of the layer's shape: what `mra attend`, `mra grad`, the
-// benchmarks and the experiments call. dq, dk, dv are overwritten. z may be NULL with dz given.
-mra_status mra_attention_run(mra_attention_layer *layer, mra_tape *tape, const float *q, const float *k,
-                             const float *v, const uint8_t *mask, float *z, const float *dz,
-                             float *dq, float *dk, float *dv, mra_error *err);
+// Forward, and backward if dz is not NULL, on host arrays of the layer's shape: what `mra
+// attend`, `mra grad`, the benchmarks and the experiments call. dq, dk, dv are overwritten. z
+// may be NULL with dz given.
+mra_status mra_attention_run(mra_attention_layer *layer, mra_tape *tape, const float *q,
+                             const float *k, const float *v, const uint8_t *mask, float *z,
+                             const float *dz, float *dq, float *dk, float *dv, mra_error *err);
 
 #endif

@@ -132,6 +132,7 @@ mra_status mra_cli_run_method(const mra_cli_common *common, const char *method,
     if (status == MRA_OK)
         status = mra_attention_layer_create(&layer, method, device, arrays->shape, common->seed,
                                             set->word, set->count, err);
+    if (status == MRA_OK) status = mra_attention_layer_check(layer, err);
     if (status == MRA_OK) status = mra_tape_create(&tape, device, err);
     if (status == MRA_OK)
         status = mra_attention_run(layer, tape, arrays->q.data, arrays->k.data, arrays->v.data,

@@ -22,9 +22,8 @@ static const mra_cli_option options[] = {
      .argument = "KEY=VALUE",
      .kind = MRA_CLI_REPEAT,
      .offset = offsetof(struct arguments, set),
-     .help =
-         "An option of the method, e.g. blocks=4; `mra methods NAME` lists them. May be given "
-         "several times."},
+     .help = "An option of the method, e.g. blocks=4; `mra methods NAME` lists them. May be "
+             "given several times."},
     {.name = "q",
      .argument = "FILE",
      .kind = MRA_CLI_TEXT,
@@ -47,9 +46,8 @@ static const mra_cli_option options[] = {
      .argument = "FILE",
      .kind = MRA_CLI_TEXT,
      .offset = offsetof(struct arguments, mask),
-     .help =
-         "1 for a token, 0 for padding: [n] or [batch, n]. Padded keys are invisible, padded "
-         "query rows give 0."},
+     .help = "1 for a token, 0 for padding: [n] or [batch, n]. Padded keys are invisible, "
+             "padded query rows give 0."},
     {.name = "out",
      .argument = "FILE",
      .kind = MRA_CLI_TEXT,
@@ -67,12 +65,11 @@ const mra_cli_command mra_cli_command_attend = {
     .description =
         (const char *const[]){
             "Computes softmax(Q K^T / sqrt(d)) V, exactly or as the method approximates it, "
-            "for "
-            "arrays in NumPy's .npy format: [n, d] for one head, [heads, n, d], or [batch, "
-            "heads, "
-            "n, d], of float16, float32 or float64, all three of the same shape.",
-            "The output appears whole under its name or not at all. An input with a NaN or an "
-            "infinity is refused.",
+            "for arrays in NumPy's .npy format: [n, d] for one head, [heads, n, d], or "
+            "[batch, heads, n, d], of float16, float32 or float64, all three of the same "
+            "shape.",
+            "The output appears whole under its name or not at all. An input with a NaN or "
+            "an infinity is refused.",
             NULL},
     .examples =
         (const char *const[]){

@@ -50,16 +50,14 @@ static const mra_cli_option options[] = {
      .kind = MRA_CLI_WORDS,
      .fallback = "1,2,4,8",
      .offset = offsetof(struct arguments, budgets),
-     .help =
-         "Values of the option `blocks` to go through, for the methods that have it; a method "
-         "that takes one value per scale gets them as 8:2."},
+     .help = "Values of the option `blocks` to go through, for the methods that have it; a "
+             "method that takes one value per scale gets them as 8:2."},
     {.name = "set",
      .argument = "KEY=VALUE",
      .kind = MRA_CLI_REPEAT,
      .offset = offsetof(struct arguments, set),
-     .help =
-         "An option for every listed method that has it; METHOD.KEY=VALUE for one of them. May "
-         "be given several times."},
+     .help = "An option for every listed method that has it; METHOD.KEY=VALUE for one of "
+             "them. May be given several times."},
     {.name = "repeats",
      .argument = "N",
      .kind = MRA_CLI_COUNT,
@@ -80,21 +78,19 @@ const mra_cli_command mra_cli_command_audit = {
     .description =
         (const char *const[]){
             "Prints a table with tabs to stdout, one row per head, method and budget:",
-            "batch, head: which head, from 0. method, blocks: the method and its budget, - for "
-            "a "
-            "method without one. n, d: the head's shape. entropy: of exact attention, the mean "
-            "over rows in nats, computed in float64. relative_error: ||Z^ - Z||_F / ||Z||_F "
-            "against exact attention. forward_ms, both_ms: milliseconds of a forward pass, and "
-            "of "
-            "forward and backward, for this head alone; medians, the methods taking turns. "
-            "peak_bytes: peak resident memory of forward and backward above the inputs "
-            "(outputs, "
-            "gradients, workspace), measured in a process of its own.",
+            "batch, head: which head, from 0. method, blocks: the method and its budget, - "
+            "for a method without one. n, d: the head's shape. entropy: of exact attention, "
+            "the mean over rows in nats, computed in float64. relative_error: ||Z^ - Z||_F "
+            "/ ||Z||_F against exact attention. forward_ms, both_ms: milliseconds of a "
+            "forward pass, and of forward and backward, for this head alone; medians, the "
+            "methods taking turns. peak_bytes: peak resident memory of forward and backward "
+            "above the inputs (outputs, gradients, workspace), measured in a process of its "
+            "own.",
             NULL},
     .examples =
         (const char *const[]){
             "mra audit --q q.npy --k k.npy --v v.npy --methods exact,mra2 --budgets 1,2,4,8",
-            "mra audit --q q.npy --k k.npy --methods mra --set mra.scales=16:4:1 --budgets 8:2",
+            "mra audit --q q.npy --k k.npy --methods mra --set mra.scales=16:4:1 --budgets 2:8",
             NULL},
     .options = options,
     .run = mra_cli_audit};

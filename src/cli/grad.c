@@ -22,9 +22,8 @@ static const mra_cli_option options[] = {
      .argument = "KEY=VALUE",
      .kind = MRA_CLI_REPEAT,
      .offset = offsetof(struct arguments, set),
-     .help =
-         "An option of the method, e.g. blocks=4; `mra methods NAME` lists them. May be given "
-         "several times."},
+     .help = "An option of the method, e.g. blocks=4; `mra methods NAME` lists them. May be "
+             "given several times."},
     {.name = "q",
      .argument = "FILE",
      .kind = MRA_CLI_TEXT,
@@ -47,9 +46,8 @@ static const mra_cli_option options[] = {
      .argument = "FILE",
      .kind = MRA_CLI_TEXT,
      .offset = offsetof(struct arguments, mask),
-     .help =
-         "1 for a token, 0 for padding: [n] or [batch, n]. Padded keys are invisible, padded "
-         "query rows give 0."},
+     .help = "1 for a token, 0 for padding: [n] or [batch, n]. Padded keys are invisible, "
+             "padded query rows give 0."},
     {.name = "dout",
      .argument = "FILE",
      .kind = MRA_CLI_TEXT,
@@ -91,19 +89,17 @@ const mra_cli_command mra_cli_command_grad = {
             NULL},
     .description =
         (const char *const[]){
-            "Computes Z as `mra attend` does, and the gradients of <dout, Z> with respect to "
-            "Q, K "
-            "and V, as the method goes back through its own approximation. What a method "
-            "chooses (which boxes to refine) is held fixed: no gradient flows through the "
-            "choice.",
+            "Computes Z as `mra attend` does, and the gradients of <dout, Z> with respect "
+            "to Q, K and V, as the method goes back through its own approximation. What a "
+            "method chooses (which boxes to refine) is held fixed: no gradient flows "
+            "through the choice.",
             "All arrays have one shape: [n, d], [heads, n, d] or [batch, heads, n, d]. The "
-            "outputs "
-            "are float32. All of them are written, or none.",
+            "outputs are float32. All of them are written, or none.",
             NULL},
     .examples =
         (const char *const[]){
-            "mra grad --method mra2 --q q.npy --k k.npy --v v.npy --dout g.npy "
-            "--dq dq.npy --dk dk.npy --dv dv.npy",
+            "mra grad --method mra2 --q q.npy --k k.npy --v v.npy --dout g.npy --dq dq.npy "
+            "--dk dk.npy --dv dv.npy",
             NULL},
     .options = options,
     .run = mra_cli_grad};

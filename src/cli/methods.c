@@ -18,11 +18,11 @@ const mra_cli_command mra_cli_command_methods = {
     .summary = "list the attention methods and their options",
     .synopsis = (const char *const[]){"", "NAME", NULL},
     .description = (const char *const[]){"Without a name: one line for each method. With a "
-                                         "name: what the method does, where "
-                                         "it was published, what it costs for n tokens of d "
-                                         "dimensions, and its options with "
-                                         "their defaults and ranges, as `--set KEY=VALUE` of "
-                                         "the other subcommands takes them.",
+                                         "name: what the method does, where it was "
+                                         "published, what it costs for n tokens of d "
+                                         "dimensions, and its options with their defaults "
+                                         "and ranges, as `--set KEY=VALUE` of the other "
+                                         "subcommands takes them.",
                                          NULL},
     .examples = (const char *const[]){"mra methods mra2", NULL},
     .options = options,
@@ -57,9 +57,10 @@ static void describe_range(const mra_option *option, char *text, size_t room)
                                         [MRA_OPTION_LIST] = "numbers separated by ':', each"};
     if (option->type == MRA_OPTION_BOOL)
         snprintf(text, room, "yes or no");
+    else if (option->type == MRA_OPTION_CHOICE && strchr(option->choices, '|') != NULL)
+        snprintf(text, room, "one of %s", option->choices);
     else if (option->choices != NULL)
-        snprintf(text, room, "%s%s", option->type == MRA_OPTION_CHOICE ? "one of " : "",
-                 option->choices);
+        snprintf(text, room, "none or %s", option->choices);
     else
         snprintf(text, room, "%s from %.9g to %.9g", kinds[option->type], option->low,
                  option->high);

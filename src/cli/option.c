@@ -28,9 +28,8 @@ const mra_cli_option mra_cli_common_options[] = {
     {.name = "threads",
      .argument = "N",
      .kind = MRA_CLI_TEXT,
-     .help =
-         "Threads to compute with; results do not depend on it (default: what OMP_NUM_THREADS "
-         "says, or all processors)."},
+     .help = "Threads to compute with; results do not depend on it (default: what "
+             "OMP_NUM_THREADS says, or all processors)."},
     {.name = "device",
      .argument = "NAME",
      .kind = MRA_CLI_TEXT,

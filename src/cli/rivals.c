@@ -103,6 +103,7 @@ mra_status mra_cli_create_rivals(mra_cli_rivals *rivals, mra_device *device, mra
         status =
             mra_attention_layer_create(&rival->instance.layer, rival->method->name, device,
                                        shape, seed, rival->assignment, rival->assignments, err);
+        if (status == MRA_OK) status = mra_attention_layer_check(rival->instance.layer, err);
         if (status == MRA_OK) status = mra_tape_create(&rival->instance.tape, device, err);
     }
     return status;

@@ -65,8 +65,8 @@ static void catch_signals(void)
 {
     struct sigaction action = {.sa_handler = ask_to_stop};
     sigemptyset(&action.sa_mask);
-    // A second signal ends the program at once: the run can go on from its checkpoint anyway.
-    action.sa_flags = (int)SA_RESETHAND | SA_RESTART;
+    // A signal that comes twice (timeout(1) sends it to the process and to its group) still stops in order.
+    action.sa_flags = SA_RESTART;| SA_RESTART;
     sigaction(SIGINT, &action, NULL);
     sigaction(SIGTERM, &action, NULL);
 }

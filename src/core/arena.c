@@ -1,8 +1,9 @@
 // An arena as a list of chunks, of which the last one serves requests.
 //
-// Growth is geometric: a new chunk is at least as large as everything reserved before, so that a step
-// that needs b bytes asks the system O(log b) times. A reset that finds several chunks leaves them for
-// the next request to merge: from then on one chunk holds the whole step, and `requests` stands still.
+// Growth is geometric: a new chunk is at least as large as everything reserved before, so that
+// a step that needs b bytes asks the system O(log b) times. A reset that finds several chunks
+// leaves them for the next request to merge: from then on one chunk holds the whole step, and
+// `requests` stands still.
 
 #include "core/arena.h"
 
@@ -54,8 +55,8 @@ static void release_chunks(mra_arena *arena)
     arena->reserved = 0;
 }
 
-// Adds a chunk that holds at least `bytes`. An arena that was reset while it had several chunks gives them
-// back first and asks for their total in one piece.
+// Adds a chunk that holds at least `bytes`. An arena that was reset while it had several chunks
+// gives them back first and asks for their total in one piece.
 static bool add_chunk(mra_arena *arena, size_t bytes)
 {
     size_t capacity = bytes > SMALLEST_CHUNK ? bytes : SMALLEST_CHUNK;

@@ -21,13 +21,13 @@ typedef struct mra_arena {
 
 // An arena needs no set-up beyond zeroing: `mra_arena arena = {0};`.
 
-// `bytes` of uninitialised memory, aligned to 64 bytes (a cache line, an AVX-512 register), valid
-// until the next reset or free. NULL when the system has none left. `bytes` may be 0.
+// `bytes` of uninitialised memory, aligned to 64 bytes (a cache line, an AVX-512 register),
+// valid until the next reset or free. NULL when the system has none left. `bytes` may be 0.
 void *mra_arena_alloc(mra_arena *arena, size_t bytes);
 // The same, zeroed; count * size is checked for overflow (NULL).
 void *mra_arena_calloc(mra_arena *arena, size_t count, size_t size);
-// Forgets every piece and keeps the chunks. If several chunks were needed they are merged into one
-// chunk of their total size at the next request, so that use settles to a single chunk.
+// Forgets every piece and keeps the chunks. If several chunks were needed they are merged into
+// one chunk of their total size at the next request, so that use settles to a single chunk.
 void mra_arena_reset(mra_arena *arena);
 // Gives every chunk back to the system; the arena may be used again afterwards.
 void mra_arena_free(mra_arena *arena);

@@ -6,7 +6,8 @@
 #include <stdio.h>
 #include <string.h>
 
-// One line, whatever went into it: a control character in a file name must not break the terminal.
+// One line, whatever went into it: a control character in a file name must not break the
+// terminal.
 static void keep_one_line(char *text)
 {
     for (; *text; text++)
@@ -35,8 +36,13 @@ mra_status mra_fail_within(mra_error *err, const char *format, ...)
     int length = vsnprintf(err->message, sizeof err->message, format, arguments);
     va_end(arguments);
     size_t used = length < 0 ? 0 : (size_t)length;
-    if (used < sizeof err->message)
-        snprintf(err->message + used, sizeof err->message - used, ": %s", inner);
+    if (used + 3 < sizeof err->message) {
+        // What does not fit any more is cut off, on purpose.
+        const size_t room = sizeof err->message - used - 3;
+        memcpy(err->message + used, ": ", 2);
+        memcpy(err->message + used + 2, inner, strnlen(inner, room));
+        err->message[used + 2 + strnlen(inner, room)] = '\0';
+    }
     keep_one_line(err->message);
     return err->status;
 }

@@ -1,9 +1,9 @@
 // Errors are values: a function that can fail returns a status and fills a message.
 //
 // No function of the suite prints or ends the process on its own; only the programs (src/cli,
-// experiments) do, in one place, by turning a status into one line on stderr and an exit status:
-// 2 for anything that the user can mend (bad input, absent data, a full disk), 1 for a defect
-// of the program itself.
+// experiments) do, in one place, by turning a status into one line on stderr and an exit
+// status: 2 for anything that the user can mend (bad input, absent data, a full disk), 1 for a
+// defect of the program itself.
 #ifndef MRA_CORE_ERROR_H
 #define MRA_CORE_ERROR_H
 

@@ -1,8 +1,8 @@
 // Files that appear whole or not at all.
 //
-// POSIX promises that rename() replaces a name in one step, so a result is written under a temporary name in the
-// same folder and renamed once every byte is on the disk (fflush, fsync, and only then rename). A process
-// that is killed leaves a temporary file, never half a result.
+// POSIX promises that rename() replaces a name in one step, so a result is written under a
+// temporary name in the same folder and renamed once every byte is on the disk (fflush, fsync,
+// and only then rename). A process that is killed leaves a temporary file, never half a result.
 
 #include "core/file.h"
 
@@ -39,7 +39,8 @@ mra_status mra_output_open(mra_output *output, const char *path, mra_error *err)
     return MRA_OK;
 }
 
-// Makes the new name itself durable; some file systems cannot sync a folder, which loses nothing but that.
+// Makes the new name itself durable; some file systems cannot sync a folder, which loses
+// nothing but that.
 static void sync_folder_of(const char *path)
 {
     char folder[1024];
@@ -52,8 +53,9 @@ static void sync_folder_of(const char *path)
     close(descriptor);
 }
 
-// Everything out of our buffers and onto the disk. Streams that cannot be synced (a device) only report
-// EINVAL or EROFS for fsync; any other refusal is a lost write. Returns 0 or an errno.
+// Everything out of our buffers and onto the disk. Streams that cannot be synced (a device)
+// only report EINVAL or EROFS for fsync; any other refusal is a lost write. Returns 0 or an
+// errno.
 static int flush_to_disk(FILE *stream)
 {
     int failed_before = ferror(stream);
@@ -88,7 +90,7 @@ void mra_output_abandon(mra_output *output)
     if (*output->temporary) unlink(output->temporary);
 }
 
-// ---- Folders --------------------------------------------------------------------------------------
+// ---- Folders --------------------------------------------------------------------------------
 
 static mra_status make_one_folder(const char *folder, const char *path, mra_error *err)
 {
@@ -125,7 +127,7 @@ bool mra_file_exists(const char *path)
     return stat(path, &info) == 0;
 }
 
-// ---- Checksums ------------------------------------------------------------------------------------
+// ---- Checksums ------------------------------------------------------------------------------
 
 static void sha256_end(SHA2_CTX *context, char hex[65])
 {
@@ -173,7 +175,7 @@ uint32_t mra_crc32(uint32_t crc, const void *data, size_t bytes)
     return bytes ? (uint32_t)crc32_z(crc, data, bytes) : crc;
 }
 
-// ---- The machine ----------------------------------------------------------------------------------
+// ---- The machine ----------------------------------------------------------------------------
 
 double mra_seconds(void)
 {

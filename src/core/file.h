@@ -9,9 +9,9 @@
 
 #include "core/error.h"
 
-// A file under construction: written as "<path>.tmp.<pid>" in the same folder, so that a run that is
-// killed leaves no half file under the final name. A path that names a device or a pipe (/dev/stdout) is
-// written to directly.
+// A file under construction: written as "<path>.tmp.<pid>" in the same folder, so that a run
+// that is killed leaves no half file under the final name. A path that names a device or a pipe
+// (/dev/stdout) is written to directly.
 typedef struct mra_output {
     FILE *stream;
     char path[1024], temporary[1100]; // temporary is empty for a device

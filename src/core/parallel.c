@@ -1,7 +1,8 @@
 // Parallel loops on OpenMP.
 //
-// Items are handed out one at a time (schedule(dynamic, 1)): items of block attention differ in cost, and an
-// item is large enough (a row of blocks, a head) for the hand-out to cost nothing beside it.
+// Items are handed out one at a time (schedule(dynamic, 1)): items of block attention differ in
+// cost, and an item is large enough (a row of blocks, a head) for the hand-out to cost nothing
+// beside it.
 
 #include "core/parallel.h"
 

@@ -1,8 +1,9 @@
-// Progress on stderr, in the one form that suits the reader: a line redrawn in place on a terminal, a line every
-// 10 seconds in a log, so that a log of an hour has 360 lines and not 360 thousand.
+// Progress on stderr, in the one form that suits the reader: a line redrawn in place on a
+// terminal, a line every 10 seconds in a log, so that a log of an hour has 360 lines and not
+// 360 thousand.
 //
-// The estimate of the time left assumes that the rest goes at the mean speed so far. What an earlier run had
-// done already counts as done, not as speed.
+// The estimate of the time left assumes that the rest goes at the mean speed so far. What an
+// earlier run had done already counts as done, not as speed.
 
 #include "core/progress.h"
 
@@ -13,7 +14,8 @@
 
 #include "core/file.h"
 
-// Whether a redrawn line stands unfinished on the terminal. There is one stderr, so there is one of these.
+// Whether a redrawn line stands unfinished on the terminal. There is one stderr, so there is
+// one of these.
 static bool line_is_open;
 
 static int terminal_width(void)

@@ -1,11 +1,11 @@
 // Philox4x32-10 (Salmon, Moraes, Dror & Shaw, SC'11, section 3.3).
 //
-// A round multiplies two of the four words by constants, keeps both halves of each 64-bit product, and mixes the
-// high halves with the other two words and the key; the key is raised by Weyl constants after each round. Ten rounds
-// pass every test of TestU01's BigCrush.
+// A round multiplies two of the four words by constants, keeps both halves of each 64-bit
+// product, and mixes the high halves with the other two words and the key; the key is raised by
+// Weyl constants after each round. Ten rounds pass every test of TestU01's BigCrush.
 //
-// The layout of the suite: key = (seed low, seed high); counter = (block low, block high, stream low, stream high).
-// Element i of a stream is word i mod 4 of block floor(i / 4).
+// The layout of the suite: key = (seed low, seed high); counter = (block low, block high,
+// stream low, stream high). Element i of a stream is word i mod 4 of block floor(i / 4).
 
 #include "core/random.h"
 
@@ -46,7 +46,7 @@ static void block_of(uint64_t seed, uint64_t stream, uint64_t block, uint32_t ou
     mra_philox(counter, key, out);
 }
 
-// ---- Streams --------------------------------------------------------------------------------------
+// ---- Streams --------------------------------------------------------------------------------
 
 static uint64_t fnv1a_byte(uint64_t hash, unsigned byte)
 {
@@ -67,7 +67,7 @@ uint64_t mra_stream(const char *purpose, uint64_t a, uint64_t b)
     return fnv1a_number(fnv1a_number(hash, a), b);
 }
 
-// ---- A cursor over one stream ---------------------------------------------------------------------
+// ---- A cursor over one stream ---------------------------------------------------------------
 
 mra_random mra_random_open(uint64_t seed, uint64_t stream)
 {
@@ -90,8 +90,9 @@ double mra_random_uniform(mra_random *random)
     return (double)(high << 26 | low) * 0x1p-53;
 }
 
-// Lemire's method ("Fast random integer generation in an interval", 2019): the high half of word * n is
-// uniform once the 2^32 mod n low halves that one value has too many of are refused.
+// Lemire's method ("Fast random integer generation in an interval", 2019): the high half of
+// word * n is uniform once the 2^32 mod n low halves that one value has too many of are
+// refused.
 uint32_t mra_random_below(mra_random *random, uint32_t n)
 {
     if (n <= 1) return 0;
@@ -110,7 +111,7 @@ double mra_random_normal(mra_random *random)
     return sqrt(-2.0 * log(u)) * cos(two_pi * v);
 }
 
-// ---- Elements on their own ------------------------------------------------------------------------
+// ---- Elements on their own ------------------------------------------------------------------
 
 // The middle of one of 2^23 equal cells: strictly inside (0, 1), exact in float32.
 static float open_uniform(uint32_t word)
@@ -125,8 +126,8 @@ float mra_uniform_at(uint64_t seed, uint64_t stream, uint64_t i)
     return open_uniform(words[i % 4]);
 }
 
-// Box-Muller in double precision on the two pairs of words of a block: element 4b and 4b + 1 are the cosine and
-// the sine of the first pair, 4b + 2 and 4b + 3 of the second.
+// Box-Muller in double precision on the two pairs of words of a block: element 4b and 4b + 1
+// are the cosine and the sine of the first pair, 4b + 2 and 4b + 3 of the second.
 static void block_normal(const uint32_t words[4], double normal[4])
 {
     for (int pair = 0; pair < 4; pair += 2) {

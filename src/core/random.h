@@ -1,13 +1,14 @@
 // Counter-based random numbers: Philox4x32-10 (Salmon, Moraes, Dror & Shaw, "Parallel random
 // numbers: as easy as 1, 2, 3", SC'11).
 //
-// A counter-based generator is a function from (key, counter) to four random words, with no state
-// that one number hands to the next. So the number that element i of tensor t of step s gets does not
-// depend on which thread, device or order computes it: dropout, initialisation, hashes and projections
-// are the same everywhere, and a resumed run continues the very same stream.
+// A counter-based generator is a function from (key, counter) to four random words, with no
+// state that one number hands to the next. So the number that element i of tensor t of step s
+// gets does not depend on which thread, device or order computes it: dropout, initialisation,
+// hashes and projections are the same everywhere, and a resumed run continues the very same
+// stream.
 //
-// The convention of the suite: key = the user's seed; counter = (index, stream), where a stream is a
-// number derived from a purpose ("dropout of layer 1 at step 412") by mra_stream().
+// The convention of the suite: key = the user's seed; counter = (index, stream), where a stream
+// is a number derived from a purpose ("dropout of layer 1 at step 412") by mra_stream().
 #ifndef MRA_CORE_RANDOM_H
 #define MRA_CORE_RANDOM_H
 
@@ -17,11 +18,12 @@
 // The four 32-bit words of Philox4x32-10 for a 128-bit counter and a 64-bit key.
 void mra_philox(const uint32_t counter[4], const uint32_t key[2], uint32_t out[4]);
 
-// A stream identifier for a named purpose and up to two numbers (layer, step, ...). FNV-1a over the
-// name and the numbers: the same on every machine.
+// A stream identifier for a named purpose and up to two numbers (layer, step, ...). FNV-1a over
+// the name and the numbers: the same on every machine.
 uint64_t mra_stream(const char *purpose, uint64_t a, uint64_t b);
 
-// A cursor over one stream, for code that draws numbers one after another. Copying the struct forks it.
+// A cursor over one stream, for code that draws numbers one after another. Copying the struct
+// forks it.
 typedef struct mra_random {
     uint64_t seed, stream, index; // index: how many blocks of four words were drawn
     uint32_t words[4];

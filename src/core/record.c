@@ -1,5 +1,5 @@
-// Run records as JSON (jansson). Nothing of the user is recorded beyond the command line: no host name, no user
-// name, no environment.
+// Run records as JSON (jansson). Nothing of the user is recorded beyond the command line: no
+// host name, no user name, no environment.
 
 #include "core/record.h"
 
@@ -64,7 +64,7 @@ static void put(mra_record *record, json_t *object, const char *key, json_t *val
     if (json_object_set_new(object, key, value) != 0) record->no_memory = true;
 }
 
-// ---- The machine and what the program stands on ---------------------------------------------------
+// ---- The machine and what the program stands on ---------------------------------------------
 
 // "model name : X" of the first processor, or the architecture.
 static void processor_name(char *name, size_t room)
@@ -120,7 +120,7 @@ static void put_start(mra_record *record)
     put(record, record->root, "started", text_value(text));
 }
 
-// ---- The record -----------------------------------------------------------------------------------
+// ---- The record -----------------------------------------------------------------------------
 
 mra_status mra_record_create(mra_record **record, int argc, char *const *argv, mra_error *err)
 {

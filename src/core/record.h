@@ -1,8 +1,8 @@
 // Run records: what one needs to believe a result, and to make it again.
 //
-// Beside every result X.tsv stands X.run.json (jansson): command line, settings, seed, commit, machine
-// (processor, cores, memory), device, threads, library versions, SHA-256 of every input, start time (UTC), wall
-// time, peak memory, profile, and whatever the experiment adds.
+// Beside every result X.tsv stands X.run.json (jansson): command line, settings, seed, commit,
+// machine (processor, cores, memory), device, threads, library versions, SHA-256 of every
+// input, start time (UTC), wall time, peak memory, profile, and whatever the experiment adds.
 #ifndef MRA_CORE_RECORD_H
 #define MRA_CORE_RECORD_H
 
@@ -13,8 +13,8 @@
 
 typedef struct mra_record mra_record; // opaque
 
-// Starts the clock. `argc`/`argv`: the program's command line. Reads the commit that the build wrote into the
-// program (MRA_COMMIT), the machine from the system.
+// Starts the clock. `argc`/`argv`: the program's command line. Reads the commit that the build
+// wrote into the program (MRA_COMMIT), the machine from the system.
 mra_status mra_record_create(mra_record **record, int argc, char *const *argv, mra_error *err);
 void mra_record_free(mra_record *record);
 
@@ -24,7 +24,8 @@ void mra_record_settings(mra_record *record, const mra_settings *settings);
 // Adds path and SHA-256 of an input; MRA_IO when it cannot be read.
 mra_status mra_record_input(mra_record *record, const char *path, mra_error *err);
 
-// Writes the record atomically to `path` (see core/file.h), with the time and memory spent so far.
+// Writes the record atomically to `path` (see core/file.h), with the time and memory spent so
+// far.
 mra_status mra_record_write(mra_record *record, const char *path, mra_error *err);
 
 #endif

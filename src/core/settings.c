@@ -1,9 +1,11 @@
-// Settings: entries sorted by key, each with the place it came from, and the list of keys that the program asked
-// for. Both lists are short (tens of entries), so they are plain sorted arrays.
+// Settings: entries sorted by key, each with the place it came from, and the list of keys that
+// the program asked for. Both lists are short (tens of entries), so they are plain sorted
+// arrays.
 //
-// inih splits the file into sections, keys and values. It tells its caller no line numbers unless it was compiled
-// for that, so the reader that hands it the lines counts them. The same reader takes indentation away:
-// to inih an indented line continues the value before it, which would swallow an indented key in silence.
+// inih splits the file into sections, keys and values. It tells its caller no line numbers
+// unless it was compiled for that, so the reader that hands it the lines counts them. The same
+// reader takes indentation away: to inih an indented line continues the value before it, which
+// would swallow an indented key in silence.
 
 #include "core/settings.h"
 
@@ -49,7 +51,7 @@ void mra_settings_free(mra_settings *settings)
     free(settings);
 }
 
-// ---- Storing --------------------------------------------------------------------------------------
+// ---- Storing --------------------------------------------------------------------------------
 
 // The position of `key`, or where it belongs; *found says which.
 static size_t locate(const mra_settings *settings, const char *key, bool *found)
@@ -119,7 +121,7 @@ static bool store(mra_settings *settings, const char *key, const char *value, co
     return true;
 }
 
-// ---- Reading a file -------------------------------------------------------------------------------
+// ---- Reading a file -------------------------------------------------------------------------
 
 typedef struct reading {
     mra_settings *settings;
@@ -131,8 +133,8 @@ typedef struct reading {
     bool no_memory;
 } reading;
 
-// Hands inih one line, like fgets, without indentation, and counts it. What does not fit is skipped
-// and remembered, so that one line of the file stays one line.
+// Hands inih one line, like fgets, without indentation, and counts it. What does not fit is
+// skipped and remembered, so that one line of the file stays one line.
 static char *next_line(char *buffer, int room, void *stream)
 {
     reading *r = stream;
@@ -220,9 +222,10 @@ mra_status mra_settings_override(mra_settings *settings, const char *assignment,
     return MRA_OK;
 }
 
-// ---- Typed access ---------------------------------------------------------------------------------
+// ---- Typed access ---------------------------------------------------------------------------
 
-// Remembers that the program knows `key`. Without memory the key is only missing among suggestions.
+// Remembers that the program knows `key`. Without memory the key is only missing among
+// suggestions.
 static void remember_known(mra_settings *settings, const char *key)
 {
     for (size_t i = 0; i < settings->known_count; i++)
@@ -353,7 +356,7 @@ mra_status mra_settings_list(mra_settings *settings, const char *key, const char
     return *count ? MRA_OK : refuse(&given, expected, err);
 }
 
-// ---- Looking back ---------------------------------------------------------------------------------
+// ---- Looking back ---------------------------------------------------------------------------
 
 const char *mra_settings_key(const mra_settings *settings, size_t index)
 {
@@ -365,7 +368,8 @@ const char *mra_settings_value(const mra_settings *settings, size_t index)
     return index < settings->count ? settings->entries[index].value : NULL;
 }
 
-// Levenshtein's edit distance, one row of the table at a time; texts beyond 255 characters count as far.
+// Levenshtein's edit distance, one row of the table at a time; texts beyond 255 characters
+// count as far.
 static size_t edit_distance(const char *a, const char *b)
 {
     size_t row[256], length = strlen(b);

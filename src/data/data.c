@@ -1,5 +1,5 @@
-// The common interface: options are checked, the data set's own file fills the splits, and from then on a
-// data set is three lists of sequences.
+// The common interface: options are checked, the data set's own file fills the splits, and from
+// then on a data set is three lists of sequences.
 
 #include "data/data.h"
 
@@ -46,7 +46,7 @@ mra_dataset_options mra_dataset_defaults(const char *name)
                                  .maximum_length = 2000};
 }
 
-// ---- ListOps --------------------------------------------------------------------------------------
+// ---- ListOps --------------------------------------------------------------------------------
 
 static const char *const listops_files[MRA_SPLITS] = {"basic_train.tsv", "basic_val.tsv",
                                                       "basic_test.tsv"};
@@ -105,7 +105,7 @@ static mra_status open_listops(mra_dataset *data, const mra_dataset_options *opt
                            : generate_listops(data, options, err);
 }
 
-// ---- Text -----------------------------------------------------------------------------------------
+// ---- Text -----------------------------------------------------------------------------------
 
 static size_t at_most(size_t count, size_t limit)
 {
@@ -154,7 +154,7 @@ static mra_status open_text(mra_dataset *data, const mra_dataset_options *option
     return status == MRA_OK ? divide_reviews(data, options, err) : status;
 }
 
-// ---- The interface --------------------------------------------------------------------------------
+// ---- The interface --------------------------------------------------------------------------
 
 mra_status mra_dataset_open(mra_dataset **data, const mra_dataset_options *options,
                             mra_error *err)

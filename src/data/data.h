@@ -4,14 +4,16 @@
 //     options.train = 2000, options.maximum_length = 256;
 //     mra_dataset *data;
 //     status = mra_dataset_open(&data, &options, &err);
-//     mra_example example = mra_dataset_get(data, MRA_TRAIN, 17);   // example.ids, .length, .label
+//     mra_example example = mra_dataset_get(data, MRA_TRAIN, 17); // .ids, .length, .label
 //     mra_dataset_free(data);
 //
-// A data set is immutable after opening and may be read by any number of threads. Token 0 is padding in every
-// data set and never occurs inside a sequence; the reader of a batch pads with it.
+// A data set is immutable after opening and may be read by any number of threads. Token 0 is
+// padding in every data set and never occurs inside a sequence; the reader of a batch pads with
+// it.
 //
-// The data sets are two tasks of the Long-Range Arena (Tay et al., ICLR 2021), on which the paper
-// compares its attention: "listops" (data/listops.h) and "text", IMDb reviews byte by byte (data/imdb.h).
+// The data sets are two tasks of the Long-Range Arena (Tay et al., ICLR 2021), on which the
+// paper compares its attention: "listops" (data/listops.h) and "text", IMDb reviews byte by
+// byte (data/imdb.h).
 #ifndef MRA_DATA_DATA_H
 #define MRA_DATA_DATA_H
 
@@ -34,32 +36,34 @@ typedef struct mra_dataset mra_dataset; // opaque
 
 typedef struct mra_dataset_options {
     const char *name; // "listops" or "text"
-    const char *
-        folder; // listops: folder with basic_{train,val,test}.tsv, NULL: generate the examples;
-                // text: folder with the archive, NULL: environment MRA_DATA, else "data"
-    const char *cache; // text: folder for the prepared copy, NULL: "build/cache"; "" keeps none
-    // Generated listops: how many examples of each split (LRA: 96000, 2000, 2000). Data from files or an
-    // archive: at most so many, 0 for all of them; those of text are drawn by the seed.
+    // listops: folder with basic_{train,val,test}.tsv, NULL: generate the examples.
+    // text: folder with the archive, NULL: environment MRA_DATA, else "data".
+    const char *folder;
+    // text: folder for the prepared copy, NULL: "build/cache"; "" keeps none.
+    const char *cache;
+    // Generated listops: how many examples of each split (LRA: 96000, 2000, 2000); train >= 1.
+    // Data from files or an archive: at most so many, 0 for all of them; those of text are
+    // drawn by the seed.
     size_t train, dev, test;
-    size_t
-        held_out; // text: dev is made of so many training reviews; 0: dev is the test split, as in LRA
-    int minimum_length; // generated listops: kept if minimum_length < tokens < maximum_length ...
-    int maximum_length; // ... tokens counted as LRA counts them (data/listops.h). Data from files: longer
-                        // sequences are cut to maximum_length.
-    uint64_t seed; // of the generator and of the drawing
-    int threads;   // for generating; < 1: the default number. The data do not depend on it.
-    bool
-        check_labels; // listops from files: evaluate every expression and compare with its label
-    bool quiet;       // no progress on stderr
+    // text: dev is made of so many training reviews; 0: dev is the test split, as in LRA.
+    size_t held_out;
+    // Generated listops: kept if minimum_length < tokens < maximum_length, tokens counted as
+    // LRA counts them (data/listops.h). Data from files or an archive: cut to maximum_length.
+    int minimum_length, maximum_length;
+    uint64_t seed;     // of the generator and of the drawing
+    int threads;       // for generating; < 1: the default number. The data do not depend on it.
+    bool check_labels; // listops from files: evaluate each expression, compare with its label
+    bool quiet;        // no progress on stderr
 } mra_dataset_options;
 
-// The published settings of a data set: listops 96000/2000/2000, 500 < length < 2000; text all reviews, cut to
-// 4000 bytes, dev = test. Unknown names give the fields of "listops" under that name;
-// mra_dataset_open refuses them.
+// The published settings of a data set: listops 96000/2000/2000, 500 < length < 2000; text all
+// reviews, cut to 4000 bytes, dev = test. Unknown names give the fields of "listops" under that
+// name; mra_dataset_open refuses them.
 mra_dataset_options mra_dataset_defaults(const char *name);
 
-// MRA_BAD_INPUT: unknown name, a malformed file (named with row and column); MRA_ABSENT: no files or archive there,
-// naming the folder, the files looked for and MRA_DATA. *data is NULL after a failure.
+// MRA_BAD_INPUT: unknown name, a malformed file (named with row and column); MRA_ABSENT: no
+// files or archive there, naming the folder, the files looked for and MRA_DATA. *data is NULL
+// after a failure.
 mra_status mra_dataset_open(mra_dataset **data, const mra_dataset_options *options,
                             mra_error *err);
 void mra_dataset_free(mra_dataset *data);
@@ -74,7 +78,8 @@ int mra_dataset_classes(const mra_dataset *data);        // listops 10, text 2
 int mra_dataset_maximum_length(const mra_dataset *data); // no example is longer
 // The accuracy of always giving the split's most frequent label.
 double mra_dataset_majority(const mra_dataset *data, mra_split split);
-// The files that the data were read from, for run records: index from 0 until NULL (generated data: none).
+// The files that the data were read from, for run records: index from 0 until NULL (generated
+// data: none).
 const char *mra_dataset_source(const mra_dataset *data, int index);
 
 // "train", "dev" or "test".

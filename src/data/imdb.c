@@ -1,4 +1,5 @@
-// From the archive to token sequences: gather the reviews, sort them by name, cut and shift the bytes.
+// From the archive to token sequences: gather the reviews, sort them by name, cut and shift the
+// bytes.
 
 #include "data/imdb.h"
 
@@ -12,7 +13,7 @@
 #include "data/imdb_cache.h"
 #include "io/archive.h"
 
-// ---- Finding the archive --------------------------------------------------------------------------
+// ---- Finding the archive --------------------------------------------------------------------
 
 static const char *const archive_names[2] = {"aclImdb_v1.tar.gz", "imdb-labelled.tar.xz"};
 
@@ -31,7 +32,7 @@ mra_status mra_imdb_find(const char *folder, char *path, size_t room, mra_error 
                     archive_names[0], archive_names[1], folder);
 }
 
-// ---- Gathering the reviews ------------------------------------------------------------------------
+// ---- Gathering the reviews ------------------------------------------------------------------
 
 // Whether a member is a labelled review, and which split and label its folder says.
 static bool is_review(const char *name, int *split, int *label)
@@ -77,22 +78,6 @@ static int by_name(const void *a, const void *b)
     return strcmp(((const mra_review *)a)->name, ((const mra_review *)b)->name);
 }
 
-static mra_status unpack_archive(mra_reviews *list, const char *path, bool quiet,
-                                 mra_error *err)
-{
-    mra_archive *archive;
-    mra_status status = mra_archive_open(&archive, path, err);
-    if (status != MRA_OK) return status;
-    mra_progress progress =
-        mra_progress_start("unpacking IMDb", 2 * MRA_IMDB_PER_SPLIT, 0, quiet);
-    status = take_members(list, archive, path, &progress, err);
-    mra_archive_close(archive);
-    if (status != MRA_OK) return status;
-    mra_progress_end(&progress, "");
-    if (list->count) qsort(list->items, list->count, sizeof *list->items, by_name);
-    return MRA_OK;
-}
-
 static mra_status check_folders(const mra_reviews *list, const char *path, mra_error *err)
 {
     static const char *const split_names[2] = {"train", "test"}, *const label_names[2] = {
@@ -108,7 +93,23 @@ static mra_status check_folders(const mra_reviews *list, const char *path, mra_e
     return MRA_OK;
 }
 
-// ---- Reviews as tokens ----------------------------------------------------------------------------
+static mra_status unpack_archive(mra_reviews *list, const char *path, bool quiet,
+                                 mra_error *err)
+{
+    mra_archive *archive;
+    mra_status status = mra_archive_open(&archive, path, err);
+    if (status != MRA_OK) return status;
+    mra_progress progress =
+        mra_progress_start("unpacking IMDb", 2 * MRA_IMDB_PER_SPLIT, 0, quiet);
+    status = take_members(list, archive, path, &progress, err);
+    mra_archive_close(archive);
+    if (status != MRA_OK) return status;
+    mra_progress_end(&progress, "");
+    if (list->count) qsort(list->items, list->count, sizeof *list->items, by_name);
+    return check_folders(list, path, err);
+}
+
+// ---- Reviews as tokens ----------------------------------------------------------------------
 
 static bool tokenise(mra_sequences *splits[2], const mra_reviews *list, int maximum_length)
 {
@@ -125,24 +126,50 @@ static bool tokenise(mra_sequences *splits[2], const mra_reviews *list, int maxi
     return ok;
 }
 
-// Fills the list from the copy under `cache` if it can, else from the archive, and then makes the copy.
+// Fills the list from the copy under `cache` or, where that is not there or not whole, from the
+// archive, and then makes the copy. *copy_status and *copy_err say what became of making it.
 static mra_status gather(mra_reviews *list, const char *path, const char *cache, bool quiet,
-                         mra_error *err)
+                         mra_status *copy_status, mra_error *copy_err, mra_error *err)
 {
-    if (!cache || !*cache) return unpack_archive(list, path, quiet, err);
-    char sha256[65], copy[1024];
+    char sha256[65], copy[1100];
+    *copy_status = MRA_OK;
     mra_status status = mra_sha256_file(path, sha256, err);
     if (status != MRA_OK) return status;
-    snprintf(copy, sizeof copy, "%s/imdb-%.16s.bin", cache, sha256);
+    snprintf(copy, sizeof copy, "%.1000s/imdb-%.16s.bin", cache, sha256);
     if (mra_imdb_cache_read(list, copy, sha256)) return MRA_OK;
     status = unpack_archive(list, path, quiet, err);
-    if (status == MRA_OK) status = check_folders(list, path, err);
     if (status != MRA_OK) return status;
-    mra_error reason = {0};
-    if (mra_make_folder(cache, &reason) != MRA_OK ||
-        mra_imdb_cache_write(list, copy, sha256, &reason) != MRA_OK)
-        mra_say(quiet, "going on without a prepared copy of the reviews: %s", reason.message);
+    *copy_status = mra_make_folder(cache, copy_err);
+    if (*copy_status == MRA_OK)
+        *copy_status = mra_imdb_cache_write(list, copy, sha256, copy_err);
     return MRA_OK;
+}
+
+mra_status mra_imdb_prepare(const char *path, const char *cache, size_t counts[2], bool quiet,
+                            mra_error *err)
+{
+    mra_reviews list = {0};
+    mra_status copy_status;
+    mra_error copy_err = {0};
+    mra_status status = gather(&list, path, cache, quiet, &copy_status, &copy_err, err);
+    if (status == MRA_OK && copy_status != MRA_OK)
+        status = mra_fail(err, copy_status, "%s", copy_err.message);
+    counts[0] = counts[1] = 0;
+    for (size_t i = 0; i < list.count; i++) counts[list.items[i].split]++;
+    mra_reviews_free(&list);
+    return status;
+}
+
+static mra_status gather_for_reading(mra_reviews *list, const char *path, const char *cache,
+                                     bool quiet, mra_error *err)
+{
+    if (!cache || !*cache) return unpack_archive(list, path, quiet, err);
+    mra_status copy_status;
+    mra_error copy_err = {0};
+    mra_status status = gather(list, path, cache, quiet, &copy_status, &copy_err, err);
+    if (status == MRA_OK && copy_status != MRA_OK)
+        mra_say(quiet, "going on without a prepared copy of the reviews: %s", copy_err.message);
+    return status;
 }
 
 mra_status mra_imdb_read(mra_sequences *train, mra_sequences *test, const char *path,
@@ -153,8 +180,7 @@ mra_status mra_imdb_read(mra_sequences *train, mra_sequences *test, const char *
                         "data set text: maximum length %d: expected 1 or more", maximum_length);
     mra_reviews list = {0};
     mra_sequences *splits[2] = {train, test};
-    mra_status status = gather(&list, path, cache, quiet, err);
-    if (status == MRA_OK) status = check_folders(&list, path, err);
+    mra_status status = gather_for_reading(&list, path, cache, quiet, err);
     if (status == MRA_OK && !tokenise(splits, &list, maximum_length))
         status = mra_fail(err, MRA_NO_MEMORY, "%s: no memory for the reviews", path);
     mra_reviews_free(&list);

@@ -66,7 +66,7 @@ static void put_number(unsigned char *at, int bytes, uint64_t number)
     for (int i = 0; i < bytes; i++) at[i] = (unsigned char)(number >> 8 * i);
 }
 
-// ---- Reading --------------------------------------------------------------------------------------
+// ---- Reading --------------------------------------------------------------------------------
 
 // The whole file in memory, or NULL.
 static unsigned char *load(const char *path, size_t *size)
@@ -119,7 +119,7 @@ bool mra_imdb_cache_read(mra_reviews *list, const char *path, const char archive
     return whole;
 }
 
-// ---- Writing --------------------------------------------------------------------------------------
+// ---- Writing --------------------------------------------------------------------------------
 
 // Writes bytes and takes them into the checksum; a failure is told by the commit.
 static uint32_t write_summed(FILE *stream, uint32_t crc, const void *bytes, size_t count)

@@ -25,8 +25,8 @@ bool mra_reviews_add(mra_reviews *list, const char *name, const unsigned char *b
                      size_t length, int split, int label);
 void mra_reviews_free(mra_reviews *list);
 
-// Reads the copy at `path` if it is whole and was made from the archive with this SHA-256; false (and an empty
-// list) otherwise.
+// Reads the copy at `path` if it is whole and was made from the archive with this SHA-256;
+// false (and an empty list) otherwise.
 bool mra_imdb_cache_read(mra_reviews *list, const char *path, const char archive_sha256[65]);
 // Writes it atomically.
 mra_status mra_imdb_cache_write(const mra_reviews *list, const char *path,

@@ -21,10 +21,11 @@ static bool is_operator(uint16_t id)
     return id >= MRA_LISTOPS_MIN && id <= MRA_LISTOPS_SM;
 }
 
-// ---- Meaning --------------------------------------------------------------------------------------
+// ---- Meaning --------------------------------------------------------------------------------
 //
-// A stack machine. Of the arguments of an open operator only how often each digit occurred is kept, which
-// says all that any of the four operators asks: the least and the largest digit, the sum, and the median.
+// A stack machine. Of the arguments of an open operator only how often each digit occurred is
+// kept, which says all that any of the four operators asks: the least and the largest digit,
+// the sum, and the median.
 
 typedef struct frame {
     uint16_t operation;
@@ -82,7 +83,7 @@ int mra_listops_evaluate(const uint16_t *ids, int length)
     return -1;
 }
 
-// ---- Text -----------------------------------------------------------------------------------------
+// ---- Text -----------------------------------------------------------------------------------
 
 // How many arguments the operator at ids[0] has.
 static int count_arguments(const uint16_t *ids, int length)
@@ -96,8 +97,8 @@ static int count_arguments(const uint16_t *ids, int length)
     return arguments;
 }
 
-// In LRA's form an operator with m arguments opens m + 1 parentheses, of which each argument and the closing
-// bracket close one: each token that ends a pair is followed by " )".
+// In LRA's form an operator with m arguments opens m + 1 parentheses, of which each argument
+// and the closing bracket close one: each token that ends a pair is followed by " )".
 void mra_listops_print(FILE *stream, const uint16_t *ids, int length, bool parentheses)
 {
     int depth = 0;
@@ -133,7 +134,7 @@ mra_status mra_listops_write(const char *path, const mra_sequences *list, mra_er
     return mra_output_commit(&output, err);
 }
 
-// ---- Reading --------------------------------------------------------------------------------------
+// ---- Reading --------------------------------------------------------------------------------
 
 typedef struct source {
     const char *path;

@@ -1,12 +1,14 @@
 // Drawing ListOps expressions, the same whatever the number of threads.
 //
-// Most trees are refused: a root is a digit three times in four, and of the rest few have a length within the
-// bounds. Drawing stops as soon as a tree reaches the upper bound, which refuses the same trees and
-// saves the branching process from its own explosion (1/4 * 6 = 1.5 operators below each operator, over 10
-// levels). Example i of a split draws tree after tree from a Philox stream of its own until one is kept.
+// Most trees are refused: a root is a digit three times in four, and of the rest few have a
+// length within the bounds. Drawing stops as soon as a tree reaches the upper bound, which
+// refuses the same trees and saves the branching process from its own explosion (1/4 * 6 = 1.5
+// operators below each operator, over 10 levels). Example i of a split draws tree after tree
+// from a Philox stream of its own until one is kept.
 //
-// Duplicates. When all examples are drawn, one pass in the order train, dev, test puts them into a hash table; an
-// example that is already there is drawn again from the stream of the next round.
+// Duplicates. When all examples are drawn, one pass in the order train, dev, test puts them
+// into a hash table; an example that is already there is drawn again from the stream of the
+// next round.
 
 #include <stdlib.h>
 #include <string.h>
@@ -19,7 +21,7 @@
 // After so many refused trees, or duplicates of one example, the bounds are to blame.
 enum { MOST_TREES = 2000000, MOST_ROUNDS = 200 };
 
-// ---- One tree -------------------------------------------------------------------------------------
+// ---- One tree -------------------------------------------------------------------------------
 
 typedef struct tree {
     mra_random *random;
@@ -70,7 +72,7 @@ static int draw_node(tree *t, int depth)
     return t->given_up ? 0 : apply(operation, values, count);
 }
 
-// ---- One example ----------------------------------------------------------------------------------
+// ---- One example ----------------------------------------------------------------------------
 
 typedef struct job {
     const mra_listops_options *options;
@@ -145,7 +147,7 @@ static mra_status draw_all(job *j, size_t total, mra_error *err)
     return MRA_OK;
 }
 
-// ---- Duplicates -----------------------------------------------------------------------------------
+// ---- Duplicates -----------------------------------------------------------------------------
 
 typedef struct table {
     mra_sequence **slots; // open addressing, linear probing
@@ -192,7 +194,7 @@ static mra_status redraw_duplicates(const job *j, size_t total, mra_error *err)
     return status == MRA_OK ? MRA_OK : refuse(j->options, status, err);
 }
 
-// ---- All splits -----------------------------------------------------------------------------------
+// ---- All splits -----------------------------------------------------------------------------
 
 static mra_status generate(mra_sequence **items, int *split, size_t *index, size_t total,
                            mra_sequences splits[3], const mra_listops_options *options,

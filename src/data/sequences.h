@@ -16,7 +16,8 @@ typedef struct mra_sequences {
     size_t count, room;
 } mra_sequences;
 
-// Copies `length` ids to the end of the list; false when there is no memory. An empty list is {0}.
+// Copies `length` ids to the end of the list; false when there is no memory. An empty list is
+// {0}.
 bool mra_sequences_add(mra_sequences *list, const uint16_t *ids, int length, int label);
 // Puts a copy in the place of item `index`; false when there is no memory.
 bool mra_sequence_set(mra_sequence *item, const uint16_t *ids, int length, int label);
@@ -27,7 +28,8 @@ void mra_sequences_free(mra_sequences *list);
 void mra_sequences_truncate(mra_sequences *list, size_t count);
 // A random order (Fisher-Yates on the Philox stream `purpose` of `seed`).
 void mra_sequences_shuffle(mra_sequences *list, uint64_t seed, const char *purpose);
-// Moves the first `count` items (at most all) of `from` to the end of `to`; false when there is no memory.
+// Moves the first `count` items (at most all) of `from` to the end of `to`; false when there is
+// no memory.
 bool mra_sequences_move(mra_sequences *to, mra_sequences *from, size_t count);
 
 #endif

@@ -77,8 +77,8 @@ void mra_archive_close(mra_archive *archive)
     free(archive);
 }
 
-// An uncompressed tar ends with a block of 512 zeros. libarchive takes a file that was cut between two members
-// for a whole one; the missing block tells them apart.
+// An uncompressed tar ends with a block of 512 zeros. libarchive takes a file that was cut
+// between two members for a whole one; the missing block tells them apart.
 static mra_status check_end(const mra_archive *archive, mra_error *err)
 {
     bool tar =

@@ -1,9 +1,9 @@
 // Conversion by integer arithmetic on the bit patterns.
 //
-// A float has 8 exponent bits (bias 127) and 23 fraction bits, a half 5 (bias 15) and 10. So a normal number
-// loses 13 bits of fraction and 112 from its exponent. Rounding adds half of the last kept bit, less one
-// unless that bit is odd, and lets the carry run: into the exponent if it must, and from the largest exponent
-// into infinity, which is just what IEEE 754 asks for.
+// A float has 8 exponent bits (bias 127) and 23 fraction bits, a half 5 (bias 15) and 10. So a
+// normal number loses 13 bits of fraction and 112 from its exponent. Rounding adds half of the
+// last kept bit, less one unless that bit is odd, and lets the carry run: into the exponent if
+// it must, and from the largest exponent into infinity, which is just what IEEE 754 asks for.
 
 #include "io/half.h"
 
@@ -30,7 +30,8 @@ uint16_t mra_half_from_float(float value)
     if (magnitude >= 0x38800000u)                                    // 2^-14 and more: normal
         return (uint16_t)(sign | shift_rounding(magnitude - (112u << 23), 13));
     if (magnitude < 0x33000000u) return (uint16_t)sign; // below 2^-25
-    // A denormal counts units of 2^-24: the fraction with its leading one, shifted by the exponent.
+    // A denormal counts units of 2^-24: the fraction with its leading one, shifted by the
+    // exponent.
     uint32_t fraction = (magnitude & 0x7fffffu) | 0x800000u;
     return (uint16_t)(sign | shift_rounding(fraction, 126 - (int)(magnitude >> 23)));
 }

@@ -47,7 +47,7 @@ void mra_npy_free(mra_npy *array)
     *array = (mra_npy){0};
 }
 
-// ---- Reading --------------------------------------------------------------------------------------
+// ---- Reading --------------------------------------------------------------------------------
 
 static mra_status short_file(FILE *file, const char *path, const char *what, mra_error *err)
 {
@@ -56,7 +56,8 @@ static mra_status short_file(FILE *file, const char *path, const char *what, mra
     return mra_fail(err, MRA_BAD_INPUT, "%s: the file ends within %s", path, what);
 }
 
-// The text of the header, allocated: after the magic and the version, its length in 2 bytes (version 1) or 4.
+// The text of the header, allocated: after the magic and the version, its length in 2 bytes
+// (version 1) or 4.
 static mra_status read_header_text(FILE *file, const char *path, char **text, mra_error *err)
 {
     unsigned char start[8], length_bytes[4] = {0};
@@ -138,7 +139,7 @@ mra_status mra_npy_read(mra_npy *array, const char *path, mra_error *err)
     return status;
 }
 
-// ---- Converting -----------------------------------------------------------------------------------
+// ---- Converting -----------------------------------------------------------------------------
 
 // Puts converted data of `type` in the place of the old ones.
 static void replace_data(mra_npy *array, mra_npy_type type, void *data)
@@ -255,9 +256,10 @@ mra_status mra_npy_read_mask(mra_npy *array, const char *path, mra_error *err)
     return status;
 }
 
-// ---- Writing --------------------------------------------------------------------------------------
+// ---- Writing --------------------------------------------------------------------------------
 
-// Magic, version 1.0, length and the dictionary, padded with spaces and a newline to a multiple of 64.
+// Magic, version 1.0, length and the dictionary, padded with spaces and a newline to a multiple
+// of 64.
 static void write_header(FILE *stream, mra_npy_type type, int rank, const size_t *shape)
 {
     static const char *const descr[] = {"<f2", "<f4", "<f8", "<i4", "<i8", "|u1", "|b1"};

@@ -1,11 +1,13 @@
 // Arrays in NumPy's .npy format (NEP 1), versions 1.0 and 2.0.
 //
-// A magic string, a version, the length of a header, the header (a Python dictionary literal with the
-// keys descr, fortran_order and shape, padded so that the data start at a multiple of 64), and the data. Read are
-// little-endian arrays in C order of the types below, of any rank up to 8, rank 0 included.
+// A magic string, a version, the length of a header, the header (a Python dictionary literal
+// with the keys descr, fortran_order and shape, padded so that the data start at a multiple of
+// 64), and the data. Read are little-endian arrays in C order of the types below, of any rank
+// up to 8, rank 0 included.
 //
-// Errors name the file, the field and what was expected: a short or foreign file, Fortran order, big-endian or
-// other types, a shape that overflows, data shorter or longer than the shape says.
+// Errors name the file, the field and what was expected: a short or foreign file, Fortran
+// order, big-endian or other types, a shape that overflows, data shorter or longer than the
+// shape says.
 #ifndef MRA_IO_NPY_H
 #define MRA_IO_NPY_H
 
@@ -39,10 +41,11 @@ typedef struct mra_npy {
 mra_status mra_npy_read(mra_npy *array, const char *path, mra_error *err);
 void mra_npy_free(mra_npy *array);
 
-// Reads f2, f4, f8, i4 or i8 as float32 (type F4 afterwards). `finite`: a NaN, an infinity or a value beyond
-// float32 is MRA_BAD_INPUT naming the index of the first one.
+// Reads f2, f4, f8, i4 or i8 as float32 (type F4 afterwards). `finite`: a NaN, an infinity or a
+// value beyond float32 is MRA_BAD_INPUT naming the index of the first one.
 mra_status mra_npy_read_f32(mra_npy *array, const char *path, bool finite, mra_error *err);
-// Reads u1, bool, i4, i8 or f4 as bytes 0 and 1 (type U1 afterwards); other values are MRA_BAD_INPUT.
+// Reads u1, bool, i4, i8 or f4 as bytes 0 and 1 (type U1 afterwards); other values are
+// MRA_BAD_INPUT.
 mra_status mra_npy_read_mask(mra_npy *array, const char *path, mra_error *err);
 
 // Writes `data`, elements of `type`, atomically (core/file.h). rank <= 8.

@@ -1,7 +1,8 @@
 // Parsing {'descr': '<f4', 'fortran_order': False, 'shape': (3, 4), }.
 //
-// The format promises exactly these three keys; writers differ in their order, in quotes and in white space. So
-// this reads the part of Python's grammar that such a literal can hold, and nothing more.
+// The format promises exactly these three keys; writers differ in their order, in quotes and in
+// white space. So this reads the part of Python's grammar that such a literal can hold, and
+// nothing more.
 
 #include "io/npy_header.h"
 
@@ -114,8 +115,8 @@ static mra_status parse_shape(parser *p)
     return MRA_OK;
 }
 
-// size = product of shape. The product of the dimensions that are not 0 must fit, too, times the largest
-// element, so that no later multiplication overflows.
+// size = product of shape. The product of the dimensions that are not 0 must fit, too, times
+// the largest element, so that no later multiplication overflows.
 static mra_status set_size(const parser *p)
 {
     mra_npy *array = p->array;

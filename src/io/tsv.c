@@ -1,9 +1,10 @@
 // Writing tables: whole at once, or as a journal that survives being killed.
 //
-// A journal is "<path>.part": a line "# stamp", the header, and the rows, each flushed as it ends. A kill can tear
-// only the last line, which the next run cuts off. The rows are also kept in memory, so that commit can write
-// the finished table to a fresh file and rename it: at no moment does `path` hold half a table. The journal
-// is locked (flock) while a process writes it.
+// A journal is "<path>.part": a line "# stamp", the header, and the rows, each flushed as it
+// ends. A kill can tear only the last line, which the next run cuts off. The rows are also kept
+// in memory, so that commit can write the finished table to a fresh file and rename it: at no
+// moment does `path` hold half a table. The journal is locked (flock) while a process writes
+// it.
 
 #include "io/tsv.h"
 
@@ -96,7 +97,7 @@ mra_status mra_tsv_create(mra_tsv **tsv, const char *path, const char *const *co
     return MRA_OK;
 }
 
-// ---- Opening a journal ----------------------------------------------------------------------------
+// ---- Opening a journal ----------------------------------------------------------------------
 
 // Takes over `row` (from malloc); false when there is no memory.
 static bool keep_row(mra_tsv *tsv, char *row)
@@ -135,8 +136,8 @@ static bool next_line_is(FILE *file, const char *prefix, const char *rest)
     return same;
 }
 
-// Reads back the whole rows and leaves the journal ready for the next one, without a torn line; a journal of
-// other columns or another stamp is emptied.
+// Reads back the whole rows and leaves the journal ready for the next one, without a torn line;
+// a journal of other columns or another stamp is emptied.
 static mra_status resume(mra_tsv *tsv, const char *stamp, mra_error *err)
 {
     long end = 0;
@@ -214,7 +215,7 @@ size_t mra_tsv_rows(const mra_tsv *tsv)
     return tsv->row_count;
 }
 
-// ---- Rows -----------------------------------------------------------------------------------------
+// ---- Rows -----------------------------------------------------------------------------------
 
 static void add_bytes(mra_tsv *tsv, const char *bytes, size_t count)
 {
@@ -288,7 +289,7 @@ mra_status mra_tsv_end_row(mra_tsv *tsv, mra_error *err)
     return status;
 }
 
-// ---- The end --------------------------------------------------------------------------------------
+// ---- The end --------------------------------------------------------------------------------
 
 static mra_status commit_journal(mra_tsv *tsv, mra_error *err)
 {

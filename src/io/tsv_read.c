@@ -1,7 +1,7 @@
 // Reading tables, row by row or whole.
 //
-// The row reader holds one line at a time, so that a file of hundreds of megabytes (the training split of
-// ListOps) costs a few kilobytes. A whole table keeps its cells in one arena.
+// The row reader holds one line at a time, so that a file of hundreds of megabytes (the
+// training split of ListOps) costs a few kilobytes. A whole table keeps its cells in one arena.
 
 #include "io/tsv.h"
 
@@ -148,7 +148,7 @@ mra_status mra_tsv_next(mra_tsv_reader *reader, const char *const **cells, mra_e
     return MRA_OK;
 }
 
-// ---- Whole tables ---------------------------------------------------------------------------------
+// ---- Whole tables ---------------------------------------------------------------------------
 
 struct mra_table {
     mra_arena arena; // names and cells

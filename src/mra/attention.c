@@ -92,7 +92,8 @@ static mra_status check_shape(mra_shape shape, mra_error *err)
     const int value[] = {shape.batch, shape.heads, shape.n, shape.d};
     for (int i = 0; i < 4; i++)
         if (value[i] < 1)
-            return mra_fail(err, MRA_BAD_INPUT, "%s: %d, expected at least 1", name[i], value[i]);
+            return mra_fail(err, MRA_BAD_INPUT, "%s: %d, expected at least 1", name[i],
+                            value[i]);
     if (shape.d > 256)
         return mra_fail(err, MRA_BAD_INPUT, "d: %d, expected at most 256", shape.d);
     return MRA_OK;
@@ -250,8 +251,8 @@ static void general_forward(const mra_attention *attention, general_head *genera
     }
     float **tiled = general->array;
     for (int a = 0; a < 3; a++) to_tiles(attention, array[a], tiled[a]);
-    mra_apply_forward(apply, tiled[0], tiled[1], tiled[2], mask_to_tiles(attention, general, mask),
-                      tiled[3]);
+    mra_apply_forward(apply, tiled[0], tiled[1], tiled[2],
+                      mask_to_tiles(attention, general, mask), tiled[3]);
     memset(z, 0, (size_t)attention->shape.n * attention->shape.d * sizeof *z);
     add_from_tiles(attention, tiled[3], z);
 }
@@ -282,7 +283,8 @@ static bool general_finite(const mra_apply *apply)
 {
     const mra_pyramid_level *pooled = &apply->pyramid.level[0];
     size_t count = (size_t)pooled->blocks * apply->d;
-    return mra_fused_all_finite(pooled->query, count) && mra_fused_all_finite(pooled->key, count) &&
+    return mra_fused_all_finite(pooled->query, count) &&
+           mra_fused_all_finite(pooled->key, count) &&
            mra_fused_all_finite(pooled->value, count);
 }
 
@@ -295,7 +297,8 @@ static mra_statistics general_statistics(const mra_apply *apply)
     return counted;
 }
 
-static mra_statistics fused_statistics(const mra_fused_plan *plan, const mra_fused_record *record)
+static mra_statistics fused_statistics(const mra_fused_plan *plan,
+                                       const mra_fused_record *record)
 {
     mra_statistics counted = {.empty_rows = record->empty_rows};
     if (plan->options.scales > 1) counted.boxes[0] = record->coarse_boxes;
@@ -387,25 +390,28 @@ mra_status mra_attention_forward(mra_attention *attention, const float *q, const
         &(pass){.attention = attention, .array = {q, k, v}, .out = {z}, .mask = mask});
     for (size_t h = 0; h < attention->heads; h++)
         if (!attention->finite[h])
-            return mra_fail(err, MRA_BAD_INPUT,
-                            "q, k, v: head %zu has NaN, an infinity, or logits beyond the range of "
-                            "float32; expected finite numbers",
-                            h);
+            return mra_fail(
+                err, MRA_BAD_INPUT,
+                "q, k, v: head %zu has NaN, an infinity, or logits beyond the range of "
+                "float32; expected finite numbers",
+                h);
     attention->done = true;
     return MRA_OK;
 }
 
 mra_status mra_attention_backward(mra_attention *attention, const float *q, const float *k,
                                   const float *v, const uint8_t *mask, const float *z,
-                                  const float *dz, float *dq, float *dk, float *dv, mra_error *err)
+                                  const float *dz, float *dq, float *dk, float *dv,
+                                  mra_error *err)
 {
     const char *const name[] = {"q", "k", "v", "z", "dz", "dq", "dk", "dv"};
     const void *const array[] = {q, k, v, z, dz, dq, dk, dv};
     mra_status status = check_arrays(8, name, array, err);
     if (status != MRA_OK) return status;
     if (!attention->done)
-        return mra_fail(err, MRA_BAD_INPUT,
-                        "backward: no forward pass to go back through; expected one that succeeded");
+        return mra_fail(
+            err, MRA_BAD_INPUT,
+            "backward: no forward pass to go back through; expected one that succeeded");
     run(attention, backward_head,
         &(pass){.attention = attention,
                 .array = {q, k, v, z, dz},

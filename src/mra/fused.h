@@ -16,30 +16,40 @@
 typedef struct mra_fused_plan {
     mra_options options;
     int n, d;
-    int scale;         // s: tokens in a block
-    int blocks;        // ceil(n / s); the last one may be ragged
-    int lanes;         // s rounded up to a multiple of MRA_LANES: queries in a tile, padding included
-    int chunk;         // tiles whose logits are held at once in the forward pass
+    int scale;  // s: tokens in a block
+    int blocks; // ceil(n / s); the last one may be ragged
+    int lanes;  // s rounded up to a multiple of MRA_LANES: queries in a tile, padding included
+    int chunk;  // tiles whose logits are held at once in the forward pass
     size_t budget;     // boxes refined in a head, at most blocks^2
     bool all_refined;  // budget == blocks^2: exact attention
     float logit_scale; // factor of <q, k>
-    const int32_t *order; // permuted token t is token order[t] of the arrays; NULL: as they are (borrowed)
-    mra_small_gemm inner;  // [s, lanes] = [s, d] [d, lanes]: keys times transposed queries
-    mra_small_gemm to_row; // [s, d] += [s, lanes]^T [s, d]: a transposed tile gives to its queries
+    const int32_t *
+        order; // permuted token t is token order[t] of the arrays; NULL: as they are (borrowed)
+    mra_small_gemm inner; // [s, lanes] = [s, d] [d, lanes]: keys times transposed queries
+    mra_small_gemm
+        to_row; // [s, d] += [s, lanes]^T [s, d]: a transposed tile gives to its queries
     mra_small_gemm to_key; // [s, d] += [s, lanes] [s, d]: a transposed tile gives to its keys
+    // The coarse part, in squares of 64 boxes; second index or size 1: the ragged last square.
+    mra_small_gemm outer[2][2];  // [rows, columns] = [rows, d] [d, columns]
+    mra_small_gemm along[2][2];  // [rows, d] += [rows, columns] [columns, d]
+    mra_small_gemm across[2][2]; // [columns, d] += [rows, columns]^T [rows, d]
 } mra_fused_plan;
 
 // What the forward pass leaves for the backward pass, one per head.
 typedef struct mra_fused_record {
-    float *query, *key; // [blocks, d]: means over the unmasked tokens of a block, 0 where there are none
-    float *value;       // [blocks, d]: sums over them
-    int32_t *tokens;    // [blocks]: how many there are
-    float *weight;      // [blocks]: the same as floats
-    int32_t *row_start; // [blocks + 1]: refined boxes of row x are column[row_start[x] .. row_start[x + 1])
-    int32_t *column;    // [budget]: their y, ascending within a row
-    float *coarse_max;  // [blocks]: largest coarse logit among the boxes of row x that stay coarse; -INFINITY: none
-    float *row_max;     // [blocks, lanes]: the running maximum m_i at its end
-    float *row_inverse; // [blocks, lanes]: 1 / normaliser; 0 for masked and empty rows and for padding
+    float *query,
+        *key; // [blocks, d]: means over the unmasked tokens of a block, 0 where there are none
+    float *value;    // [blocks, d]: sums over them
+    int32_t *tokens; // [blocks]: how many there are
+    float *weight;   // [blocks]: the same as floats
+    int32_t *
+        row_start; // [blocks + 1]: refined boxes of row x are column[row_start[x] .. row_start[x + 1])
+    int32_t *column; // [budget]: their y, ascending within a row
+    float *
+        coarse_max; // [blocks]: largest coarse logit among the boxes of row x that stay coarse; -INFINITY: none
+    float *row_max; // [blocks, lanes]: the running maximum m_i at its end
+    float *
+        row_inverse; // [blocks, lanes]: 1 / normaliser; 0 for masked and empty rows and for padding
     long long coarse_boxes, fine_entries, empty_rows; // for mra_statistics
 } mra_fused_record;
 
@@ -48,8 +58,8 @@ typedef struct mra_fused_scratch {
     float *tile;      // [chunk, s, lanes]: transposed logits, then weights
     float *tile_grad; // [s, lanes]: their gradients
     float *query;     // [d, lanes]: transposed queries of the block of rows at hand
-    float *out;       // [s, d]: what a block of rows, or the values of a block of keys, accumulates
-    float *out_key;   // [s, d]: the keys of a block
+    float *out; // [s, d]: what a block of rows, or the values of a block of keys, accumulates
+    float *out_key; // [s, d]: the keys of a block
 } mra_fused_scratch;
 
 enum { MRA_FUSED_Q, MRA_FUSED_K, MRA_FUSED_V, MRA_FUSED_DZ, MRA_FUSED_ARRAYS };
@@ -63,23 +73,31 @@ typedef struct mra_fused_head {
 
     const float *array[MRA_FUSED_ARRAYS]; // q, k, v, dz: [n, d]
     const uint8_t *mask;                  // [n] or NULL
-    const float **rows[MRA_FUSED_ARRAYS]; // [blocks]: where the s rows of a block lie, [s, d] without gaps
-    float *packed[MRA_FUSED_ARRAYS];      // [blocks, s, d]: room for blocks that cannot be used in place
-    uint8_t *present;                     // [blocks, s]: 1 for unmasked tokens
+    const float **rows
+        [MRA_FUSED_ARRAYS]; // [blocks]: where the s rows of a block lie, [s, d] without gaps
+    float *packed
+        [MRA_FUSED_ARRAYS]; // [blocks, s, d]: room for blocks that cannot be used in place
+    uint8_t *present;       // [blocks, s]: 1 for unmasked tokens
 
-    float *logit;   // [blocks, blocks]: coarse logits, then the weights of the boxes that stay coarse
-    float *score;   // [blocks, blocks]: ranking; in the backward pass the gradients of the coarse logits
-    int32_t *order; // [2, blocks, blocks]: scratch of mra_select_largest
+    float *
+        logit; // [blocks, blocks]: coarse logits, then the weights of the boxes that stay coarse
+    float *
+        score; // [blocks, blocks]: ranking; in the backward pass the gradients of the coarse logits
+    int32_t *order;                   // [2, blocks, blocks]: scratch of mra_select_largest
+    float *key_panels, *value_panels; // [squares, d, 64]: pooled keys and values, transposed
     float *coarse_sum;   // [blocks]: normaliser of the coarse part, relative to exp(coarse_max)
     float *coarse_value; // [blocks, d]: its sum of values
 
-    float *query_transposed, *dz_transposed; // [packs, d, lanes]; see mra_fused_pack
-    int packs;                               // 1, or one for each block where threads share a head
-    float *row_product;                      // [blocks, lanes]: <dz_i, z_i>
-    float *pull, *pull_product; // [blocks, d], [blocks]: what the rows of a block ask of their coarse boxes
+    float *query_transposed, *dz_transposed; // [packs, d, lanes]; see fused_backward.c
+    int packs;          // 1, or one for each block where threads share a head
+    float *row_product; // [blocks, lanes]: <dz_i, z_i>
+    float *pull,
+        *pull_product; // [blocks, d], [blocks]: what the rows of a block ask of their coarse boxes
     float *dquery, *dkey, *dvalue; // [blocks, d]: gradients of the pooled queries, keys, values
-    float *dkey_fine, *dvalue_fine; // [blocks, s, d], where one thread has the whole head; else NULL
-    int32_t *column_start, *column_row; // refined boxes by columns: rows ascending, [blocks + 1] and [budget]
+    float *dkey_fine,
+        *dvalue_fine; // [blocks, s, d], where one thread has the whole head; else NULL
+    int32_t *column_start,
+        *column_row; // refined boxes by columns: rows ascending, [blocks + 1] and [budget]
     float *z;
     const float *z_read;
     float *dq, *dk, *dv;
@@ -88,14 +106,16 @@ typedef struct mra_fused_head {
 
 // Prepares the plan. `order` ([n] or NULL) is borrowed. The options have been checked and ask for scales = 2 with
 // 2 <= s <= MRA_FUSED_LARGEST, or for scales = 1 (exact attention: every box of a 32-grid is refined).
-enum { MRA_FUSED_LARGEST = 128 };
+enum { MRA_FUSED_LARGEST = 128, MRA_FUSED_SQUARE = 64 };
 bool mra_fused_takes(const mra_options *options);
-mra_status mra_fused_plan_make(mra_fused_plan *plan, mra_shape shape, const mra_options *options,
-                               const int32_t *order, mra_error *err);
+mra_status mra_fused_plan_make(mra_fused_plan *plan, mra_shape shape,
+                               const mra_options *options, const int32_t *order,
+                               mra_error *err);
 
 // Bytes that a record and a head take, and their layout in `memory` (64-byte aligned, not initialised, the caller's).
 // With memory NULL only the bytes are counted.
-size_t mra_fused_record_place(mra_fused_record *record, const mra_fused_plan *plan, void *memory);
+size_t mra_fused_record_place(mra_fused_record *record, const mra_fused_plan *plan,
+                              void *memory);
 size_t mra_fused_head_place(mra_fused_head *head, const mra_fused_plan *plan, int threads,
                             void *memory);
 
@@ -121,16 +141,19 @@ static inline int mra_fused_token(const mra_fused_plan *plan, int x, int r)
 // fused_pool.c. Fills present, rows and packed for the arrays [0, arrays); with `pool`, the record's pooled q, k, v and
 // token counts as well.
 void mra_fused_pool(mra_fused_head *head, int arrays, bool pool);
-// transposed[d, lanes] = factor * rows[s, d]^T, zero beyond s.
-void mra_fused_pack(const mra_fused_plan *plan, const float *rows, float factor,
-                    float *transposed);
+// to[d, stride] = factor * rows[count, d]^T, zero from column `count` on.
+void mra_transpose(const float *rows, int count, int d, float factor, float *to, int stride);
 // Whether a number among values[0 .. count) is infinite or NaN.
 bool mra_fused_all_finite(const float *values, size_t count);
 
-// fused_coarse.c. Coarse logits, ranking, and the refined boxes into the record.
+// fused_select.c. Ranks the boxes by their coarse logits and lists the refined ones in the record.
 void mra_fused_select(mra_fused_head *head);
 // Whether any box of J stays coarse.
 bool mra_fused_has_coarse(const mra_fused_head *head);
+// fused_coarse.c. Prepares the products of the coarse part.
+void mra_fused_coarse_prepare(mra_fused_plan *plan);
+// All coarse logits, in head->logit.
+void mra_fused_coarse_logits(mra_fused_head *head);
 // Weights of the boxes that stay coarse, in head->logit; coarse_max, coarse_sum, coarse_value of every row of blocks.
 void mra_fused_coarse_forward(mra_fused_head *head);
 // From pull, pull_product: dquery, dkey, dvalue.

@@ -58,7 +58,8 @@ static void prepare_block(void *context, size_t item, int thread)
 // ### One tile
 //
 // From transposed logits and transposed <dz_i, v_j> to the weights and the gradients of the logits, in place.
-static void differentiate(const mra_fused_head *head, int x, int y, float *tile, float *tile_grad)
+static void differentiate(const mra_fused_head *head, int x, int y, float *tile,
+                          float *tile_grad)
 {
     const mra_fused_plan *plan = head->plan;
     const mra_fused_record *record = head->record;
@@ -95,9 +96,10 @@ static float *transposed(const mra_fused_head *head, float *buffer, int x)
 static void pack_block(const mra_fused_head *head, int x)
 {
     const mra_fused_plan *plan = head->plan;
-    mra_fused_pack(plan, head->rows[MRA_FUSED_Q][x], plan->logit_scale,
-                   transposed(head, head->query_transposed, x));
-    mra_fused_pack(plan, head->rows[MRA_FUSED_DZ][x], 1, transposed(head, head->dz_transposed, x));
+    mra_transpose(head->rows[MRA_FUSED_Q][x], plan->scale, plan->d, plan->logit_scale,
+                  transposed(head, head->query_transposed, x), plan->lanes);
+    mra_transpose(head->rows[MRA_FUSED_DZ][x], plan->scale, plan->d, 1,
+                  transposed(head, head->dz_transposed, x), plan->lanes);
 }
 
 static void compute_tile(const mra_fused_head *head, int x, int y, mra_fused_scratch *scratch)

@@ -14,13 +14,13 @@
 // row $i$ of block $x$, and $\partial L/\partial c_{xy}=\sum_{i\in x} w_{iy}\,(\langle dz_i,\tilde V_y\rangle-c_y\langle
 // dz_i,z_i\rangle)$, the sums over $i$ come first:
 // $$ G_x=\sum_{i\in x} g_i\,dz_i,\qquad h_x=\sum_{i\in x} g_i\langle dz_i,z_i\rangle,\qquad
-//    C_{xy}=W_{xy}\,(\langle G_x,\tilde V_y\rangle-c_y h_x), $$
-// $$ d\tilde V=W^\top G,\qquad d\tilde Q=C\tilde K/\sqrt d,\qquad d\tilde K=C^\top\tilde Q/\sqrt d, $$
+//    C_{xy}=W_{xy}\,(\langle G_x,\tilde V_y\rangle-c_y h_x)/\sqrt d, $$
+// $$ d\tilde V=W^\top G,\qquad d\tilde Q=C\tilde K,\qquad d\tilde K=C^\top\tilde Q, $$
 // four products of $2b^2d$ operations. Spreading to tokens is the transpose of pooling: each query of $x$ gets $d\tilde
 // Q_x/c_x$, each key of $y$ gets $d\tilde K_y/c_y$, each value of $y$ gets $d\tilde V_y$.
 //
-// The work is cut into chunks of rows (and, for what is summed over rows, of columns) whose size does not depend on
-// the number of threads.
+// The matrices are cut into squares of 64 boxes for the small products of tensor/gemm.h. Rows of squares are the items of
+// the parallel loops (columns of squares for what is summed over rows), so the order of every sum is fixed.
 
 #include "mra/fused.h"
 
@@ -28,127 +28,154 @@
 #include <string.h>
 
 #include "core/parallel.h"
-#include "mra/selection.h"
-#include "tensor/vector.h"
+#include "mra/fused_lanes.h"
 
-enum { CHUNK = 64 }; // rows or columns of boxes in an item of a loop
+enum { SQUARE = MRA_FUSED_SQUARE };
 
-static size_t chunks(const mra_fused_plan *plan)
+static int squares(const mra_fused_plan *plan)
 {
-    return ((size_t)plan->blocks + CHUNK - 1) / CHUNK;
+    return (plan->blocks + SQUARE - 1) / SQUARE;
 }
 
-static int chunk_length(const mra_fused_plan *plan, size_t item)
+// Rows (or columns) of square i, and which of the two prepared sizes that is: 1 for a ragged last one.
+static int square_length(const mra_fused_plan *plan, int i)
 {
-    int left = plan->blocks - (int)item * CHUNK;
-    return left < CHUNK ? left : CHUNK;
+    int left = plan->blocks - i * SQUARE;
+    return left < SQUARE ? left : SQUARE;
 }
 
-// The coarse logits of a chunk of rows.
-static void logit_chunk(void *context, size_t item, int thread)
+static int square_size(const mra_fused_plan *plan, int i)
+{
+    return square_length(plan, i) < SQUARE;
+}
+
+void mra_fused_coarse_prepare(mra_fused_plan *plan)
+{
+    int size[2] = {SQUARE, plan->blocks % SQUARE}, blocks = plan->blocks, d = plan->d;
+    for (int i = 0; i < 2; i++)
+        for (int j = 0; j < 2; j++) {
+            plan->outer[i][j] =
+                mra_small_gemm_prepare(size[i], size[j], d, d, SQUARE, blocks, 0);
+            plan->along[i][j] = mra_small_gemm_prepare(size[i], d, size[j], blocks, d, d, 1);
+            plan->across[i][j] =
+                mra_small_gemm_prepare_transposed(size[i], d, size[j], blocks, d, d, 1);
+        }
+}
+
+// panel[d, 64] = factor * rows[length, d]^T, for every square: the right-hand side of an outer product.
+typedef struct panel_loop {
+    const mra_fused_plan *plan;
+    const float *rows;
+    float factor, *panels;
+} panel_loop;
+
+static void pack_panel(void *context, size_t item, int thread)
+{
+    (void)thread;
+    const panel_loop *loop = context;
+    size_t size = (size_t)SQUARE * loop->plan->d;
+    mra_transpose(loop->rows + item * size, square_length(loop->plan, (int)item), loop->plan->d,
+                  loop->factor, loop->panels + item * size, SQUARE);
+}
+
+static void pack_panels(const mra_fused_head *head, const float *rows, float factor,
+                        float *panels)
+{
+    panel_loop loop = {head->plan, rows, factor, panels};
+    mra_parallel_for(head->threads, (size_t)squares(head->plan), pack_panel, &loop);
+}
+
+// Row i of squares of matrix[b, b] = left[b, d] times the rows that the panels hold.
+static void outer_rows(const mra_fused_plan *plan, int i, const float *left,
+                       const float *panels, float *matrix)
+{
+    size_t blocks = (size_t)plan->blocks, d = (size_t)plan->d, first = (size_t)i * SQUARE;
+    for (int j = 0; j < squares(plan); j++) {
+        size_t column = (size_t)j * SQUARE;
+        mra_small_gemm_run(&plan->outer[square_size(plan, i)][square_size(plan, j)],
+                           left + first * d, panels + column * d,
+                           matrix + first * blocks + column);
+    }
+}
+
+// Row i of squares of out[b, d] = matrix[b, b] right[b, d].
+static void along_rows(const mra_fused_plan *plan, int i, const float *matrix,
+                       const float *right, float *out)
+{
+    size_t blocks = (size_t)plan->blocks, d = (size_t)plan->d, first = (size_t)i * SQUARE;
+    memset(out + first * d, 0, (size_t)square_length(plan, i) * d * sizeof *out);
+    for (int j = 0; j < squares(plan); j++) {
+        size_t column = (size_t)j * SQUARE;
+        mra_small_gemm_run(&plan->along[square_size(plan, i)][square_size(plan, j)],
+                           matrix + first * blocks + column, right + column * d,
+                           out + first * d);
+    }
+}
+
+// Row i of squares of out[b, d] = matrix[b, b]^T right[b, d].
+static void across_rows(const mra_fused_plan *plan, int i, const float *matrix,
+                        const float *right, float *out)
+{
+    size_t blocks = (size_t)plan->blocks, d = (size_t)plan->d, first = (size_t)i * SQUARE;
+    memset(out + first * d, 0, (size_t)square_length(plan, i) * d * sizeof *out);
+    for (int j = 0; j < squares(plan); j++) {
+        size_t row = (size_t)j * SQUARE;
+        mra_small_gemm_run(&plan->across[square_size(plan, i)][square_size(plan, j)],
+                           matrix + row * blocks + first, right + row * d, out + first * d);
+    }
+}
+
+// ### Logits
+static void logit_rows(void *context, size_t item, int thread)
 {
     (void)thread;
     mra_fused_head *head = context;
     const mra_fused_plan *plan = head->plan;
-    const mra_fused_record *record = head->record;
-    int blocks = plan->blocks, d = plan->d, rows = chunk_length(plan, item);
-    size_t first = item * CHUNK;
-    float *logit = head->logit + first * blocks;
-    mra_gemm(false, true, rows, blocks, d, plan->logit_scale, record->query + first * d, d,
-             record->key, d, 0, logit, blocks);
-    if (!mra_fused_all_finite(logit, (size_t)rows * blocks)) {
+    size_t blocks = (size_t)plan->blocks;
+    outer_rows(plan, (int)item, head->record->query, head->key_panels, head->logit);
+    if (!mra_fused_all_finite(head->logit + item * SQUARE * blocks,
+                              (size_t)square_length(plan, (int)item) * blocks)) {
 #pragma omp atomic write
         head->finite = false;
     }
 }
 
-// ### Which boxes are refined
-//
-// The chosen boxes come as ascending indices $x\,b+y$; they become a list of columns for every row, in place. Boxes
-// without a query or without a key are dropped here: when the budget is large, they may be among the chosen.
-static void list_boxes(mra_fused_head *head, size_t chosen)
+void mra_fused_coarse_logits(mra_fused_head *head)
 {
-    const mra_fused_plan *plan = head->plan;
-    mra_fused_record *record = head->record;
-    const int32_t *tokens = record->tokens;
-    int blocks = plan->blocks;
-    int32_t *column = record->column;
-    size_t next = 0, kept = 0;
-    record->fine_entries = 0;
-    for (int x = 0; x < blocks; x++) {
-        size_t first = (size_t)x * blocks;
-        record->row_start[x] = (int32_t)kept;
-        for (; next < chosen && (size_t)column[next] < first + blocks; next++) {
-            int y = (int)((size_t)column[next] - first);
-            if (tokens[x] == 0 || tokens[y] == 0) continue;
-            column[kept++] = y;
-            record->fine_entries += (long long)tokens[x] * tokens[y];
-        }
-    }
-    record->row_start[blocks] = (int32_t)kept;
-}
-
-// The number of boxes that have a query and a key, less those refined.
-static long long count_coarse(const mra_fused_head *head)
-{
-    const mra_fused_plan *plan = head->plan;
-    if (plan->options.sparse) return 0;
-    long long blocks = 0;
-    for (int x = 0; x < plan->blocks; x++) blocks += head->record->tokens[x] > 0;
-    return blocks * blocks - head->record->row_start[plan->blocks];
-}
-
-void mra_fused_select(mra_fused_head *head)
-{
-    const mra_fused_plan *plan = head->plan;
-    mra_fused_record *record = head->record;
-    size_t all = (size_t)plan->blocks * plan->blocks, chosen;
-    if (plan->all_refined) {
-        for (size_t i = 0; i < all; i++) record->column[i] = (int32_t)i;
-        chosen = all;
-    } else {
-        mra_parallel_for(head->threads, chunks(plan), logit_chunk, head);
-        if (plan->budget > 0)
-            mra_rank_boxes(&plan->options, plan->blocks, head->logit, record->tokens, head->score);
-        chosen = mra_select_largest(head->score, all, plan->budget, record->column, head->order);
-    }
-    list_boxes(head, chosen);
-    record->coarse_boxes = count_coarse(head);
-}
-
-bool mra_fused_has_coarse(const mra_fused_head *head)
-{
-    return head->record->coarse_boxes > 0;
+    pack_panels(head, head->record->key, head->plan->logit_scale, head->key_panels);
+    mra_parallel_for(head->threads, (size_t)squares(head->plan), logit_rows, head);
 }
 
 // ### Weights
 //
 // Turns the coarse logits of row x into weights relative to their maximum; returns the maximum.
-static float weigh_row(const mra_fused_head *head, int x)
+static float weigh_row(const mra_fused_head *head, int x, bool padded)
 {
     const mra_fused_record *record = head->record;
-    int blocks = head->plan->blocks;
+    size_t blocks = (size_t)head->plan->blocks;
     float *row = head->logit + (size_t)x * blocks;
-    for (int y = 0; y < blocks; y++)
-        if (record->tokens[y] == 0 || record->tokens[x] == 0) row[y] = -INFINITY;
+    if (padded)
+        for (size_t y = 0; y < blocks; y++)
+            row[y] = record->tokens[y] == 0 || record->tokens[x] == 0 ? -INFINITY : row[y];
     for (int32_t e = record->row_start[x]; e < record->row_start[x + 1]; e++)
         row[record->column[e]] = -INFINITY;
 
-    float largest = mra_row_max(row, (size_t)blocks);
+    float largest = mra_row_max(row, blocks);
     if (largest == -INFINITY)
-        memset(row, 0, (size_t)blocks * sizeof *row);
+        memset(row, 0, blocks * sizeof *row);
     else
-        mra_exp_row(row, (size_t)blocks, largest);
+        mra_exp_row(row, blocks, largest);
     return largest;
 }
 
-static void weigh_chunk(const mra_fused_head *head, size_t item)
+static void weigh_rows(const mra_fused_head *head, int i)
 {
     const mra_fused_record *record = head->record;
-    int blocks = head->plan->blocks;
-    int first = (int)item * CHUNK, end = first + chunk_length(head->plan, item);
-    for (int x = first; x < end; x++) {
-        record->coarse_max[x] = weigh_row(head, x);
+    int blocks = head->plan->blocks, first = i * SQUARE;
+    bool padded = false;
+    for (int y = 0; y < blocks; y++) padded = padded || record->tokens[y] == 0;
+    for (int x = first; x < first + square_length(head->plan, i); x++) {
+        record->coarse_max[x] = weigh_row(head, x, padded);
         const float *row = head->logit + (size_t)x * blocks;
         float sum = 0;
 #pragma omp simd reduction(+ : sum)
@@ -157,65 +184,58 @@ static void weigh_chunk(const mra_fused_head *head, size_t item)
     }
 }
 
-static void forward_chunk(void *context, size_t item, int thread)
+static void forward_rows(void *context, size_t item, int thread)
 {
     (void)thread;
     mra_fused_head *head = context;
-    int blocks = head->plan->blocks, d = head->plan->d;
-    size_t first = item * CHUNK;
-    weigh_chunk(head, item);
-    mra_gemm(false, false, chunk_length(head->plan, item), d, blocks, 1,
-             head->logit + first * blocks, blocks, head->record->value, d, 0,
-             head->coarse_value + first * d, d);
+    weigh_rows(head, (int)item);
+    along_rows(head->plan, (int)item, head->logit, head->record->value, head->coarse_value);
 }
 
 void mra_fused_coarse_forward(mra_fused_head *head)
 {
-    mra_parallel_for(head->threads, chunks(head->plan), forward_chunk, head);
+    mra_parallel_for(head->threads, (size_t)squares(head->plan), forward_rows, head);
 }
 
 // ### Gradients
 //
-// A chunk of rows: the weights once more (they are not kept between the passes), the gradients $C$ of the logits in place
-// of the ranking, and from them the gradients of the pooled queries.
+// For a row of squares: the weights once more (they are not kept between the passes), the gradients $C$ of the
+// logits in place of the ranking, and from them the gradients of the pooled queries.
 static void backward_rows(void *context, size_t item, int thread)
 {
     mra_fused_head *head = context;
     const mra_fused_plan *plan = head->plan;
     const mra_fused_record *record = head->record;
-    int blocks = plan->blocks, d = plan->d, rows = chunk_length(plan, item);
-    size_t first = item * CHUNK;
-    float *gradient = head->score + first * blocks;
-    logit_chunk(head, item, thread);
-    weigh_chunk(head, item);
-    mra_gemm(false, true, rows, blocks, d, 1, head->pull + first * d, d, record->value, d, 0,
-             gradient, blocks);
-    for (int x = 0; x < rows; x++) {
-        const float *weight = head->logit + (first + x) * blocks;
-        float *row = gradient + (size_t)x * blocks, product = head->pull_product[first + x];
-        for (int y = 0; y < blocks; y++)
-            row[y] = weight[y] * (row[y] - product * record->weight[y]);
+    int i = (int)item, first = i * SQUARE;
+    size_t blocks = (size_t)plan->blocks;
+    logit_rows(head, item, thread);
+    weigh_rows(head, i);
+    outer_rows(plan, i, head->pull, head->value_panels, head->score);
+    for (int x = first; x < first + square_length(plan, i); x++) {
+        const float *weight = head->logit + (size_t)x * blocks;
+        float *gradient = head->score + (size_t)x * blocks, product = head->pull_product[x];
+        for (size_t y = 0; y < blocks; y++)
+            gradient[y] =
+                plan->logit_scale * weight[y] * (gradient[y] - product * record->weight[y]);
     }
-    mra_gemm(false, false, rows, d, blocks, plan->logit_scale, gradient, blocks, record->key, d, 0,
-             head->dquery + first * d, d);
+    along_rows(plan, i, head->score, record->key, head->dquery);
 }
 
-// A chunk of columns: gradients of pooled keys and values, summed over all rows.
+// For a column of squares: gradients of pooled keys and values, summed over all rows.
 static void backward_columns(void *context, size_t item, int thread)
 {
     (void)thread;
     mra_fused_head *head = context;
     const mra_fused_plan *plan = head->plan;
-    int blocks = plan->blocks, d = plan->d, columns = chunk_length(plan, item);
-    size_t first = item * CHUNK;
-    mra_gemm(true, false, columns, d, blocks, plan->logit_scale, head->score + first, blocks,
-             head->record->query, d, 0, head->dkey + first * d, d);
-    mra_gemm(true, false, columns, d, blocks, 1, head->logit + first, blocks, head->pull, d, 0,
-             head->dvalue + first * d, d);
+    across_rows(plan, (int)item, head->score, head->record->query, head->dkey);
+    across_rows(plan, (int)item, head->logit, head->pull, head->dvalue);
 }
 
 void mra_fused_coarse_backward(mra_fused_head *head)
 {
-    mra_parallel_for(head->threads, chunks(head->plan), backward_rows, head);
-    mra_parallel_for(head->threads, chunks(head->plan), backward_columns, head);
+    size_t items = (size_t)squares(head->plan);
+    pack_panels(head, head->record->key, head->plan->logit_scale, head->key_panels);
+    pack_panels(head, head->record->value, 1, head->value_panels);
+    mra_parallel_for(head->threads, items, backward_rows, head);
+    mra_parallel_for(head->threads, items, backward_columns, head);
 }

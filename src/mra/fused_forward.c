@@ -44,7 +44,8 @@ static bool raise_maximum(const float *tile, int keys, int lanes, float *row_max
         mra_lanes *held = (mra_lanes *)(row_max + g);
         mra_lanes old = *held, largest = old;
         for (int j = 0; j < keys; j++)
-            largest = mra_lanes_max(largest, *(const mra_lanes *)(tile + (size_t)j * lanes + g));
+            largest =
+                mra_lanes_max(largest, *(const mra_lanes *)(tile + (size_t)j * lanes + g));
         *held = largest;
         *(mra_lanes *)(change + g) = mra_lanes_exp(old - largest);
         for (int i = g; i < g + MRA_LANES; i++) rose = rose || change[i] != 1;
@@ -78,12 +79,6 @@ static void rescale(const mra_fused_plan *plan, const float *change, float *row_
     }
 }
 
-// Asks for the s rows of a block ahead of their use.
-static void prefetch_block(const float *rows, size_t count)
-{
-    for (size_t c = 0; c < count; c += 16) __builtin_prefetch(rows + c, 0, 2);
-}
-
 // The refined boxes of row x, chunk by chunk: out[s, d], row_sum and row_max are brought up to date.
 static void attend_fine(const mra_fused_head *head, int x, mra_fused_scratch *scratch,
                         float *row_max, float *row_sum)
@@ -93,15 +88,14 @@ static void attend_fine(const mra_fused_head *head, int x, mra_fused_scratch *sc
     int s = plan->scale, lanes = plan->lanes;
     size_t size = (size_t)s * lanes;
     _Alignas(64) float change[MRA_FUSED_LARGEST];
-    mra_fused_pack(plan, head->rows[MRA_FUSED_Q][x], plan->logit_scale, scratch->query);
+    mra_transpose(head->rows[MRA_FUSED_Q][x], s, plan->d, plan->logit_scale, scratch->query,
+                  lanes);
 
     int first = record->row_start[x], end = record->row_start[x + 1];
     for (int start = first; start < end; start += plan->chunk) {
         const int32_t *column = record->column + start;
         int tiles = end - start < plan->chunk ? end - start : plan->chunk;
         for (int t = 0; t < tiles; t++) {
-            prefetch_block(head->rows[MRA_FUSED_V][column[t]], (size_t)s * plan->d);
-            if (start + t + 1 < end) prefetch_block(head->rows[MRA_FUSED_K][column[t + 1]], (size_t)s * plan->d);
             float *tile = scratch->tile + (size_t)t * size;
             mra_small_gemm_run(&plan->inner, head->rows[MRA_FUSED_K][column[t]], scratch->query,
                                tile);
@@ -117,8 +111,8 @@ static void attend_fine(const mra_fused_head *head, int x, mra_fused_scratch *sc
 }
 
 // Joins the coarse part, divides by the normaliser, writes z and what the backward pass needs to know of row i.
-static void finish_row(const mra_fused_head *head, int x, int i, const float *out, float row_max,
-                       float row_sum)
+static void finish_row(const mra_fused_head *head, int x, int i, const float *out,
+                       float row_max, float row_sum)
 {
     const mra_fused_plan *plan = head->plan;
     mra_fused_record *record = head->record;
@@ -165,7 +159,8 @@ static void attend_block(void *context, size_t item, int thread)
     for (int i = 0; i < s; i++)
         finish_row(head, x, i, scratch->out + (size_t)i * d, row_max[i], row_sum[i]);
     for (int i = s; i < lanes; i++)
-        head->record->row_max[item * lanes + i] = head->record->row_inverse[item * lanes + i] = 0;
+        head->record->row_max[item * lanes + i] = head->record->row_inverse[item * lanes + i] =
+            0;
 }
 
 // Unmasked queries of row x have nothing to attend to if the row holds no refined box and no coarse one.
@@ -174,7 +169,8 @@ static long long count_empty_rows(const mra_fused_head *head)
     const mra_fused_record *record = head->record;
     long long empty = 0;
     for (int x = 0; x < head->plan->blocks; x++)
-        if (record->row_start[x] == record->row_start[x + 1] && record->coarse_max[x] == -INFINITY)
+        if (record->row_start[x] == record->row_start[x + 1] &&
+            record->coarse_max[x] == -INFINITY)
             empty += record->tokens[x];
     return empty;
 }
@@ -196,6 +192,7 @@ bool mra_fused_forward(mra_fused_head *head, mra_fused_record *record, const flo
                    mra_fused_all_finite(record->value, pooled);
     if (!head->finite) return false;
 
+    if (!plan->all_refined) mra_fused_coarse_logits(head);
     mra_fused_select(head);
     if (!head->finite) return false;
     if (mra_fused_has_coarse(head))

@@ -18,8 +18,8 @@
 #include "mra/selection.h"
 
 enum {
-    TILE_OF_EXACT = 32,    // for R = {1} blocks are no more than a way to cut the loops
-    CHUNK_FLOATS = 8192,   // logits of a chunk of tiles: 32 KiB, the size of a first-level cache
+    TILE_OF_EXACT = 32,  // for R = {1} blocks are no more than a way to cut the loops
+    CHUNK_FLOATS = 8192, // logits of a chunk of tiles: 32 KiB, the size of a first-level cache
     LARGEST_BLOCKS = 46340 // so that the index of a box fits an int32_t
 };
 
@@ -29,15 +29,16 @@ bool mra_fused_takes(const mra_options *options)
     return options->scales == 2 && options->scale[0] <= MRA_FUSED_LARGEST;
 }
 
-mra_status mra_fused_plan_make(mra_fused_plan *plan, mra_shape shape, const mra_options *options,
-                               const int32_t *order, mra_error *err)
+mra_status mra_fused_plan_make(mra_fused_plan *plan, mra_shape shape,
+                               const mra_options *options, const int32_t *order, mra_error *err)
 {
     int s = options->scales == 1 ? TILE_OF_EXACT : options->scale[0];
     int d = shape.d, blocks = (shape.n - 1) / s + 1;
     if (blocks > LARGEST_BLOCKS)
-        return mra_fail(err, MRA_BAD_INPUT,
-                        "scale: %d blocks of %d tokens, expected at most %d blocks; use larger blocks",
-                        blocks, s, LARGEST_BLOCKS);
+        return mra_fail(
+            err, MRA_BAD_INPUT,
+            "scale: %d blocks of %d tokens, expected at most %d blocks; use larger blocks",
+            blocks, s, LARGEST_BLOCKS);
 
     int lanes = (s + MRA_LANES - 1) / MRA_LANES * MRA_LANES;
     size_t all = (size_t)blocks * blocks;
@@ -53,6 +54,7 @@ mra_status mra_fused_plan_make(mra_fused_plan *plan, mra_shape shape, const mra_
     plan->inner = mra_small_gemm_prepare(s, lanes, d, d, lanes, lanes, 0);
     plan->to_row = mra_small_gemm_prepare_transposed(s, d, s, lanes, d, d, 1);
     plan->to_key = mra_small_gemm_prepare(s, d, s, lanes, d, d, 1);
+    mra_fused_coarse_prepare(plan);
     return MRA_OK;
 }
 
@@ -61,7 +63,8 @@ static float *take_floats(mra_layout *memory, size_t rows, size_t width)
     return mra_layout_take(memory, rows, width * sizeof(float));
 }
 
-size_t mra_fused_record_place(mra_fused_record *record, const mra_fused_plan *plan, void *memory)
+size_t mra_fused_record_place(mra_fused_record *record, const mra_fused_plan *plan,
+                              void *memory)
 {
     mra_layout m = {.memory = memory};
     size_t blocks = (size_t)plan->blocks, d = (size_t)plan->d, lanes = (size_t)plan->lanes;
@@ -91,6 +94,9 @@ static void place_rows(mra_fused_head *head, const mra_fused_plan *plan, mra_lay
     head->logit = take_floats(m, blocks, blocks);
     head->score = take_floats(m, blocks, blocks);
     head->order = mra_layout_take(m, 2 * blocks, blocks * sizeof(int32_t));
+    size_t squares = (blocks + MRA_FUSED_SQUARE - 1) / MRA_FUSED_SQUARE;
+    head->key_panels = take_floats(m, squares * MRA_FUSED_SQUARE, d);
+    head->value_panels = take_floats(m, squares * MRA_FUSED_SQUARE, d);
     head->coarse_sum = take_floats(m, blocks, 1);
     head->coarse_value = take_floats(m, blocks, d);
     head->row_product = take_floats(m, blocks, (size_t)plan->lanes);

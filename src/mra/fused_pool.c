@@ -79,7 +79,8 @@ static void pool_block(void *context, size_t item, int thread)
         if (count == s && !plan->order)
             head->rows[a][x] = head->array[a] + item * size;
         else
-            head->rows[a][x] = copy_rows(head, head->array[a], x, head->packed[a] + item * size);
+            head->rows[a][x] =
+                copy_rows(head, head->array[a], x, head->packed[a] + item * size);
     }
     if (!loop->pool) return;
     record->tokens[x] = count;
@@ -114,12 +115,11 @@ bool mra_fused_all_finite(const float *values, size_t count)
 
 // Transposition, so that the queries of a block become the columns of its tiles. It costs $sd$ moves once per row of
 // blocks, against $2 s^2 d$ operations for each of its boxes.
-void mra_fused_pack(const mra_fused_plan *plan, const float *rows, float factor, float *transposed)
+void mra_transpose(const float *rows, int count, int d, float factor, float *to, int stride)
 {
-    int s = plan->scale, d = plan->d, lanes = plan->lanes;
     for (int c = 0; c < d; c++) {
-        float *to = transposed + (size_t)c * lanes;
-        for (int r = 0; r < s; r++) to[r] = factor * rows[(size_t)r * d + c];
-        for (int r = s; r < lanes; r++) to[r] = 0;
+        float *column = to + (size_t)c * stride;
+        for (int r = 0; r < count; r++) column[r] = factor * rows[(size_t)r * d + c];
+        for (int r = count; r < stride; r++) column[r] = 0;
     }
 }
