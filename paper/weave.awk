@@ -20,6 +20,7 @@ BEGIN { print "::: {.source}\n[`" path "`](" path ")\n:::\n" }
     if (in_code) { flush_pair(); in_code = 0 }
     line = $0
     sub(/^\/\/ ?/, "", line)
+    if (line ~ /^#+ /) line = "#" line # a source's heading stands below the chapter's
     prose = prose line "\n"
     next
 }

@@ -1,11 +1,20 @@
 #!/bin/sh
 # The house itself: setup does nothing the second time, help names every command, install works.
 set -u
-cd "${MRA_ROOT:?}" || exit 1
-. tests/tap.sh
+. "$(dirname "$0")/tap.sh"
+cd "${MRA_ROOT:?MRA_ROOT: expected the checkout}" || exit 1
 
-work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
+tap_is() { # tap_is DESCRIPTION GOT EXPECTED
+    [ "$2" = "$3" ] || note "got '$2', expected '$3'"
+    [ "$2" = "$3" ]
+    ok $? "$1"
+}
+tap_ok() { # tap_ok DESCRIPTION COMMAND...
+    description=$1
+    shift
+    "$@" >/dev/null 2>&1
+    ok $? "$description"
+}
 
 sh src/setup.sh "$work/config.mk" >"$work/log" 2>&1
 tap_is "setup finds everything" "$?" 0
@@ -15,7 +24,7 @@ for goal in reproduce check bench audit book install clean; do
     tap_ok "make help names $goal" sh -c "make --no-print-directory help | grep -q 'make $goal'"
 done
 
-make --no-print-directory install DESTDIR="$work/root" PREFIX=/opt/mra >"$work/log" 2>&1
+make --no-print-directory BUILD="${MRA_OUT%/*}" install DESTDIR="$work/root" PREFIX=/opt/mra >"$work/log" 2>&1
 tap_is "make install" "$?" 0
 for file in bin/mra lib/libmra.a lib/libmra.so lib/pkgconfig/mra.pc include/mra/mra.h; do
     tap_ok "installed $file" test -e "$work/root/opt/mra/$file"
@@ -56,4 +65,4 @@ cc "$work/use.c" -o "$work/static" -Wl,-Bstatic $(pkg-config --cflags --libs mra
     $(pkg-config --static --libs-only-other --libs-only-l mra | sed 's/-lmra//') >"$work/log" 2>&1
 tap_is "a program links the static library" "$?" 0
 tap_is "and runs" "$("$work/static")" 7.000
-tap_done
+finish

@@ -24,7 +24,7 @@ typedef enum mra_option_type {
     MRA_OPTION_BOOL,
     MRA_OPTION_CHOICE, // one of `choices`, separated by '|'; the value is its position
     MRA_OPTION_LIST,   // numbers separated by ':', e.g. scales=16:4:1
-    MRA_OPTION_GRID    // "none" (an empty list) or HEIGHTxWIDTH (a list of two)
+    MRA_OPTION_GRID    // "none" (an empty list) or HEIGHTxWIDTH (the list height, width)
 } mra_option_type;
 
 typedef struct mra_option {
@@ -39,7 +39,7 @@ typedef struct mra_option {
 // Parsed values, in the order of the method's options.
 typedef struct mra_option_value {
     double number;  // INT, REAL, BOOL (0 or 1), CHOICE (position)
-    double list[8]; // LIST, GRID
+    double list[8]; // LIST, a grid
     int count;      // length of the list
     bool given;     // false: this is the default
 } mra_option_value;
@@ -88,10 +88,6 @@ struct mra_method {
     // May be NULL: what the last forward pass did.
     mra_statistics (*statistics)(const mra_attention_layer *layer);
 };
-
-// How an option is written: "HxW", "number in [1, 64]", "row or plain", ...; at most `size`
-// bytes, for help and messages.
-void mra_option_range(const mra_option *option, char *text, size_t size);
 
 // The table: index from 0 until NULL; and by name (NULL: unknown).
 const mra_method *mra_method_at(int index);

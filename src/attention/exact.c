@@ -113,15 +113,15 @@ mra_status mra_exact_create(mra_exact **result, mra_shape shape, double logit_sc
     *result = NULL;
     if (shape.batch < 1 || shape.heads < 1 || shape.n < 1)
         return mra_fail(err, MRA_BAD_INPUT,
-                        "exact: batch, heads and n must be at least 1, not %d, %d and %d",
-                        shape.batch, shape.heads, shape.n);
+                        "batch, heads and n must be at least 1, not %d, %d and %d", shape.batch,
+                        shape.heads, shape.n);
     if (shape.d < 1 || shape.d > 256)
-        return mra_fail(err, MRA_BAD_INPUT, "exact: d must be in [1, 256], not %d", shape.d);
+        return mra_fail(err, MRA_BAD_INPUT, "d must be in [1, 256], not %d", shape.d);
     if (!isfinite(logit_scale))
-        return mra_fail(err, MRA_BAD_INPUT, "exact: the logit scale must be finite, not %g",
+        return mra_fail(err, MRA_BAD_INPUT, "the logit scale must be finite, not %g",
                         logit_scale);
     mra_exact *exact = calloc(1, sizeof *exact);
-    if (!exact) return mra_fail(err, MRA_NO_MEMORY, "exact: no memory for its state");
+    if (!exact) return mra_fail(err, MRA_NO_MEMORY, "no memory for its state");
     exact->shape = shape;
     exact->logit_scale = (float)(logit_scale != 0.0 ? logit_scale : 1.0 / sqrt(shape.d));
     exact->threads = threads < 1 ? mra_default_threads() : threads;
@@ -132,7 +132,7 @@ mra_status mra_exact_create(mra_exact **result, mra_shape shape, double logit_sc
     exact->chunks = mra_exact_chunks(exact);
     if (!allocate(exact)) {
         mra_exact_free(exact);
-        return mra_fail(err, MRA_NO_MEMORY, "exact: no memory for %d x %d rows of %d numbers",
+        return mra_fail(err, MRA_NO_MEMORY, "no memory for %d x %d rows of %d numbers",
                         shape.batch * shape.heads, shape.n, 3);
     }
     prepare_products(exact);

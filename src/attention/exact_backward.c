@@ -199,7 +199,7 @@ mra_status mra_exact_backward(mra_exact *exact, const float *q, const float *k, 
     if (chunks > 1 && !exact->partial) {
         exact->partial = mra_aligned_calloc((chunks - 1) * heads * size, sizeof(float));
         if (!exact->partial)
-            return mra_fail(err, MRA_NO_MEMORY, "exact: no memory for %zu partial gradients",
+            return mra_fail(err, MRA_NO_MEMORY, "no memory for %zu partial gradients",
                             (chunks - 1) * heads * size);
     }
     backward_pass pass = {exact, q, k, v, mask, z, dz, dq, dk, dv};

@@ -1,4 +1,5 @@
-// The methods' rows, for the table alone, and what the methods share when they read their options.
+// The methods' rows, for the table alone, and what the methods share when they read their
+// options.
 #ifndef MRA_ATTENTION_METHODS_H
 #define MRA_ATTENTION_METHODS_H
 
@@ -6,8 +7,9 @@
 
 extern const mra_method mra_method_exact, mra_method_mra2, mra_method_mra2s, mra_method_mra;
 
-// Fills value[0 .. method->option_count) from the defaults and then from `count` assignments "option=value".
-// MRA_BAD_INPUT names the method, the option, what was given and what was expected.
+// Fills value[0 .. method->option_count) from the defaults and then from `count` assignments
+// "option=value". MRA_BAD_INPUT names the method, the option, what was given and what was
+// expected.
 mra_status mra_method_parse(const mra_method *method, const char *const *assignments, int count,
                             mra_option_value *value, mra_error *err);
 

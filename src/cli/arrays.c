@@ -170,9 +170,32 @@ static mra_status check_outputs(const mra_cli_output *outputs, int count, mra_er
     return MRA_OK;
 }
 
+// Where an output is written first: beside its final place; a device or a pipe is there already
+// and is written to, not replaced.
 static void stage_name(char name[PATH_ROOM], const char *path)
 {
-    snprintf(name, PATH_ROOM, "%s.new.%ld", path, (long)getpid());
+    struct stat info;
+    if (stat(path, &info) == 0 && !S_ISREG(info.st_mode))
+        snprintf(name, PATH_ROOM, "%s", path);
+    else
+        snprintf(name, PATH_ROOM, "%s.new.%ld", path, (long)getpid());
+}
+
+static bool is_staged(const char *name, const mra_cli_output *output)
+{
+    return name[0] != '\0' && strcmp(name, output->path) != 0;
+}
+
+// The name that the user knows in place of the temporary one.
+static mra_status fail_by_name(mra_error *err, const char *staged, const char *path)
+{
+    char *found = strstr(err->message, staged);
+    size_t extra = strlen(staged) - strlen(path);
+    if (found != NULL) {
+        char *tail = found + strlen(staged);
+        memmove(tail - extra, tail, strlen(tail) + 1);
+    }
+    return err->status;
 }
 
 mra_status mra_cli_write_arrays(const mra_cli_output *outputs, int count, const mra_npy *like,
@@ -186,15 +209,16 @@ mra_status mra_cli_write_arrays(const mra_cli_output *outputs, int count, const 
         stage_name(staged[i], outputs[i].path);
         status =
             mra_npy_write(staged[i], MRA_NPY_F4, like->rank, like->shape, outputs[i].data, err);
+        if (status != MRA_OK) status = fail_by_name(err, staged[i], outputs[i].path);
     }
     for (int i = 0; i < count && status == MRA_OK; i++) {
-        if (staged[i][0] == '\0') continue;
+        if (!is_staged(staged[i], &outputs[i])) continue;
         if (rename(staged[i], outputs[i].path) != 0)
             status = mra_fail(err, MRA_IO, "%s: %s", outputs[i].path, strerror(errno));
         else
             staged[i][0] = '\0';
     }
     for (int i = 0; i < count; i++)
-        if (staged[i][0] != '\0') unlink(staged[i]);
+        if (is_staged(staged[i], &outputs[i])) unlink(staged[i]);
     return status;
 }

@@ -57,10 +57,10 @@ static void describe_range(const mra_option *option, char *text, size_t room)
                                         [MRA_OPTION_LIST] = "numbers separated by ':', each"};
     if (option->type == MRA_OPTION_BOOL)
         snprintf(text, room, "yes or no");
-    else if (option->type == MRA_OPTION_CHOICE && strchr(option->choices, '|') != NULL)
+    else if (option->type == MRA_OPTION_CHOICE)
         snprintf(text, room, "one of %s", option->choices);
-    else if (option->choices != NULL)
-        snprintf(text, room, "none or %s", option->choices);
+    else if (option->type == MRA_OPTION_GRID)
+        snprintf(text, room, "none or HEIGHTxWIDTH");
     else
         snprintf(text, room, "%s from %.9g to %.9g", kinds[option->type], option->low,
                  option->high);

@@ -66,7 +66,7 @@ static void catch_signals(void)
     struct sigaction action = {.sa_handler = ask_to_stop};
     sigemptyset(&action.sa_mask);
     // A signal that comes twice (timeout(1) sends it to the process and to its group) still stops in order.
-    action.sa_flags = SA_RESTART;| SA_RESTART;
+    action.sa_flags = SA_RESTART;
     sigaction(SIGINT, &action, NULL);
     sigaction(SIGTERM, &action, NULL);
 }

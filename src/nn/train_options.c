@@ -128,7 +128,7 @@ static void read_training(reader *reader, mra_train_options *options)
     schedule->warmup =
         read_int(reader, "train.warmup", schedule->steps < 5000 ? schedule->steps / 5 : 1000, 0,
                  schedule->steps);
-    schedule->peak = read_real(reader, "train.learning_rate", 1e-4, 0.0, 10.0);
+    schedule->peak = read_real(reader, "train.learning_rate", 1e-4, 0.0, 1e9);
     schedule->anneal = (mra_anneal)read_choice(reader, "train.anneal", anneal_names);
     options->optimiser = mra_optimiser_defaults();
     options->optimiser.weight_decay = read_real(reader, "train.weight_decay", 0.0, 0.0, 1.0);

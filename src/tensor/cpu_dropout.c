@@ -8,7 +8,7 @@
 #include "tensor/cpu.h"
 
 enum {
-    LANES = 16,
+    LANES = 32,
     GROUP = 4 * LANES
 }; // blocks of four words side by side; entries they decide
 
@@ -21,43 +21,57 @@ typedef struct dropout_context {
     bool add;
 } dropout_context;
 
+// The four words of LANES counters. Each 32-bit word has a lane of 64 bits, where its product is made:
+// nothing has to change lanes between rounds.
+typedef struct philox_lanes {
+    uint64_t x0[LANES], x1[LANES], x2[LANES], x3[LANES];
+} philox_lanes;
+
 // One round of Philox on every lane; see core/random.c.
-static inline void philox_round(uint32_t x0[LANES], uint32_t x1[LANES], uint32_t x2[LANES],
-                                uint32_t x3[LANES], uint32_t key0, uint32_t key1)
+static inline void philox_round(philox_lanes *lanes, uint64_t key0, uint64_t key1)
 {
+    const uint64_t word = UINT64_C(0xFFFFFFFF);
 #pragma omp simd
     for (int lane = 0; lane < LANES; lane++) {
-        const uint64_t a = (uint64_t)0xD2511F53u * x0[lane];
-        const uint64_t b = (uint64_t)0xCD9E8D57u * x2[lane];
-        x0[lane] = (uint32_t)(b >> 32) ^ x1[lane] ^ key0;
-        x1[lane] = (uint32_t)b;
-        x2[lane] = (uint32_t)(a >> 32) ^ x3[lane] ^ key1;
-        x3[lane] = (uint32_t)a;
+        const uint64_t a = UINT64_C(0xD2511F53) * lanes->x0[lane];
+        const uint64_t b = UINT64_C(0xCD9E8D57) * lanes->x2[lane];
+        lanes->x0[lane] = b >> 32 ^ lanes->x1[lane] ^ key0;
+        lanes->x1[lane] = b & word;
+        lanes->x2[lane] = a >> 32 ^ lanes->x3[lane] ^ key1;
+        lanes->x3[lane] = a & word;
     }
 }
 
-// uniform[0 .. GROUP): mra_uniform_at(seed, stream, 4 block + 0, 1, ...).
-static void uniform_group(uint64_t seed, uint64_t stream, uint64_t block, float uniform[GROUP])
+// The middle of one of 2^23 cells of (0, 1), as mra_uniform_at() has it.
+static inline float open_uniform(uint64_t word)
 {
-    uint32_t x0[LANES], x1[LANES], x2[LANES], x3[LANES];
+    return ((float)(int32_t)(word >> 9) + 0.5f) * 0x1p-23f;
+}
+
+// uniform[0 .. GROUP): mra_uniform_at(seed, stream, 4 block + 0, 1, ...).
+static inline void uniform_group(uint64_t seed, uint64_t stream, uint64_t block,
+                                 float uniform[GROUP])
+{
+    philox_lanes lanes;
     for (int lane = 0; lane < LANES; lane++) {
         const uint64_t counter = block + (uint64_t)lane;
-        x0[lane] = (uint32_t)counter;
-        x1[lane] = (uint32_t)(counter >> 32);
-        x2[lane] = (uint32_t)stream;
-        x3[lane] = (uint32_t)(stream >> 32);
+        lanes.x0[lane] = (uint32_t)counter;
+        lanes.x1[lane] = counter >> 32;
+        lanes.x2[lane] = (uint32_t)stream;
+        lanes.x3[lane] = stream >> 32;
     }
     uint32_t key0 = (uint32_t)seed, key1 = (uint32_t)(seed >> 32);
+#pragma GCC unroll 10
     for (int round = 0; round < 10; round++) {
-        philox_round(x0, x1, x2, x3, key0, key1);
+        philox_round(&lanes, key0, key1);
         key0 += 0x9E3779B9u;
         key1 += 0xBB67AE85u;
     }
     for (int lane = 0; lane < LANES; lane++) {
-        uniform[4 * lane + 0] = ((float)(int32_t)(x0[lane] >> 9) + 0.5f) * 0x1p-23f;
-        uniform[4 * lane + 1] = ((float)(int32_t)(x1[lane] >> 9) + 0.5f) * 0x1p-23f;
-        uniform[4 * lane + 2] = ((float)(int32_t)(x2[lane] >> 9) + 0.5f) * 0x1p-23f;
-        uniform[4 * lane + 3] = ((float)(int32_t)(x3[lane] >> 9) + 0.5f) * 0x1p-23f;
+        uniform[4 * lane + 0] = open_uniform(lanes.x0[lane]);
+        uniform[4 * lane + 1] = open_uniform(lanes.x1[lane]);
+        uniform[4 * lane + 2] = open_uniform(lanes.x2[lane]);
+        uniform[4 * lane + 3] = open_uniform(lanes.x3[lane]);
     }
 }
 

@@ -47,9 +47,15 @@ void mra_tape_free(mra_tape *tape)
     free(tape);
 }
 
+// A step that needed several chunks leaves them to be merged into one at the next request. Asking here keeps that out
+// of the step that follows.
 void mra_tape_reset(mra_tape *tape)
 {
     mra_arena_reset(&tape->arena);
+    if (tape->arena.first != tape->arena.current) {
+        mra_arena_alloc(&tape->arena, 0);
+        mra_arena_reset(&tape->arena);
+    }
     tape->last = NULL;
     tape->error = (mra_error){.status = MRA_OK};
 }

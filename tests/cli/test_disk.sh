@@ -20,10 +20,10 @@ limited() (
     "$@"
 )
 
-refuses 'a file that cannot grow' 'z\.npy.*[Tt]oo large' limited attend z.npy
-refuses 'gradients that cannot grow' '[Tt]oo large' limited grad .
+refuses 'a file that cannot grow' 'z\.npy.*([Tt]oo large|Input.output)' limited attend z.npy
+refuses 'gradients that cannot grow' '([Tt]oo large|Input.output)' limited grad .
 echo precious >kept.npy
-refuses 'what was there stays' '[Tt]oo large' limited attend kept.npy
+refuses 'what was there stays' '([Tt]oo large|Input.output)' limited attend kept.npy
 refuses 'a folder that is not there' 'nowhere/z\.npy.*No such' attend nowhere/z.npy
 mkdir folder
 refuses 'a folder in place of the output' 'folder' attend folder
@@ -33,10 +33,10 @@ refuses 'a name that is too long' '--out' attend "$(awk 'BEGIN { while (i++ < 20
 # A real full disk, where this user may mount one.
 mkdir full
 if [ "$(id -u)" = 0 ] && mount -t tmpfs -o size=24k tmpfs full 2>/dev/null; then
-    refuses 'a full disk' 'full/.*No space' grad full
+    refuses 'a full disk' 'full/.*(No space|Input.output)' grad full
     run attend full/z.npy
     ok "$status" 'one array fits'
-    refuses 'and stays whole when the next does not fit' 'full/y\.npy.*No space' attend full/y.npy
+    refuses 'and stays whole when the next does not fit' 'full/y\.npy.*(No space|Input.output)' attend full/y.npy
     umount full
 else
     skip 'a full disk' 'no permission to mount'
@@ -82,5 +82,15 @@ if [ -e /dev/full ]; then
     done
 else
     skip 'standard output on a full disk' 'no /dev/full'
+fi
+
+# A device is written to, not replaced.
+passes 'the output may be /dev/null' attend /dev/null
+[ -c /dev/null ]
+ok $? 'which stays a device'
+if [ -e /dev/full ]; then
+    refuses 'the output may not be /dev/full' '/dev/full' attend /dev/full
+    [ -c /dev/full ]
+    ok $? 'which stays a device'
 fi
 finish
