@@ -154,7 +154,6 @@ static mra_status allocate(mra_attention *attention, mra_error *err)
     mra_layout count = {0};
     place(attention, &count);
     mra_layout layout = {.memory = aligned_alloc(64, count.used)};
-    extern int madvise(void *, size_t, int); if (getenv("HUGE")) madvise((void*)(((size_t)layout.memory + 4095) & ~4095ul), count.used-8192, 14);
     if (!layout.memory)
         return mra_fail(err, MRA_NO_MEMORY, "attention: no memory for a workspace of %zu bytes",
                         count.used);

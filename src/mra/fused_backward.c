@@ -160,8 +160,6 @@ static void add_keys(const mra_fused_head *head, int y, const float *dkey, const
     add_block(head, y, dvalue, coarse ? head->dvalue + place : NULL, 1, head->dv);
 }
 
-int getenv_pf;
-__attribute__((constructor)) static void ini(void){extern char*getenv(const char*); getenv_pf=getenv("PF")!=NULL;}
 // A row of boxes: gradients of its queries; and of keys and values too if one thread has the whole head.
 static void backward_row(void *context, size_t item, int thread)
 {
@@ -176,7 +174,6 @@ static void backward_row(void *context, size_t item, int thread)
     memset(scratch->out, 0, size * sizeof *scratch->out);
     for (int32_t e = record->row_start[x]; e < record->row_start[x + 1]; e++) {
         int y = record->column[e];
-        if (getenv_pf && e + 1 < record->row_start[x + 1]) { int w = record->column[e+1]; for (size_t c = 0; c < size; c += 16) { __builtin_prefetch(head->rows[MRA_FUSED_K][w]+c,0,2); __builtin_prefetch(head->rows[MRA_FUSED_V][w]+c,0,2); __builtin_prefetch(head->dkey_fine+(size_t)w*size+c,1,2); __builtin_prefetch(head->dvalue_fine+(size_t)w*size+c,1,2);} }
         compute_tile(head, x, y, scratch);
         mra_small_gemm_run(&plan->to_row, scratch->tile_grad, head->rows[MRA_FUSED_K][y],
                            scratch->out);
