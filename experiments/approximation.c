@@ -1,7 +1,8 @@
 // Figure "approximation": A and A-hat side by side, for heads from concentrated to diffuse.
 //
-// Both are drawn as row-normalised matrices, D^-1 A and D-hat^-1 A-hat, on one logarithmic scale; the table beside the
-// pictures holds each head's entropy, and the relative errors of the matrix and of the output Z.
+// Both are drawn as row-normalised matrices, D^-1 A and D-hat^-1 A-hat, on one logarithmic
+// scale; the table beside the pictures holds each head's entropy, and the relative errors of
+// the matrix and of the output Z.
 
 #include <math.h>
 #include <stdlib.h>
@@ -108,14 +109,14 @@ static mra_status run_approximation(mra_experiment *experiment, mra_error *err)
     if (mra_trained_inputs_load(experiment, run.n, (int)examples, &inputs, err) != MRA_OK) {
         return err->status;
     }
-    bool done;
+    bool done = false;
     int count = 0;
     const mra_trained_head *heads[MOST_PICTURES];
-    mra_status status = mra_experiment_begin(experiment, &done, err);
+    mra_status status =
+        mra_trained_heads_named(experiment, "heads", &inputs, run.pictures, heads, &count, err);
+    if (status == MRA_OK) status = mra_experiment_begin(experiment, &done, err);
     if (status == MRA_OK && !done) {
-        status = mra_trained_heads_named(experiment, "heads", &inputs, run.pictures, heads,
-                                         &count, err);
-        if (status == MRA_OK) status = draw_heads(&run, heads, count, err);
+        status = draw_heads(&run, heads, count, err);
     }
     mra_trained_inputs_free(&inputs);
     return status;

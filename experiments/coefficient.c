@@ -1,9 +1,11 @@
-// Figure "coefficient": mu = exp(mean of P) against mu* = mean of exp(P) over boxes of trained heads.
+// Figure "coefficient": mu = exp(mean of P) against mu* = mean of exp(P) over boxes of trained
+// heads.
 //
-// For boxes drawn at random from every head and scale: the range r of the box's logits, mu, mu*, the relative gap
-// mu*/mu - 1, and the two bounds on it that depend on r alone: the paper's C_r = 1 + e^r - 2 e^(r/2), and the
-// sharp S(e^r) - 1 (Specht's ratio). A gap above its bound would be an error of the text or of the code; the second table counts
-// such boxes (there must be none) and tells how tight the bounds are.
+// For boxes drawn at random from every head and scale: the range r of the box's logits, mu,
+// mu*, the relative gap mu*/mu - 1, and the two bounds on it that depend on r alone: the
+// paper's C_r = 1 + e^r - 2 e^(r/2), and the sharp S(e^r) - 1 (Specht's ratio). A gap above its
+// bound would be an error of the text or of the code; the second table counts such boxes (there
+// must be none) and tells how tight the bounds are.
 
 #include <math.h>
 #include <stdlib.h>
@@ -85,7 +87,7 @@ static mra_status measure_heads(coefficient_run *run, const mra_trained_inputs *
     return mra_cells_commit(experiment, ".tsv", &run->cells, err);
 }
 
-// ---- How tight the bounds are -----------------------------------------------------------------------------
+// ---- How tight the bounds are ---------------------------------------------------------------
 
 enum { SCALE, RANGE, GAP, PAPER_BOUND, SHARP_BOUND, BOX_CELLS };
 typedef struct box_row {

@@ -1,4 +1,5 @@
-// The drivers' command line, settings by profile and run stamps; see common.h for what they promise.
+// The drivers' command line, settings by profile and run stamps; see common.h for what they
+// promise.
 
 #include "common.h"
 
@@ -16,9 +17,10 @@
 
 static const char *const profiles[] = {"smoke", "laptop", "reduced", "paper", NULL};
 
-// ---- Settings by profile ----------------------------------------------------------------------------
+// ---- Settings by profile --------------------------------------------------------------------
 
-// "<profile>.<key>" if the settings have it, else "common.<key>"; remembers that `key` is known.
+// "<profile>.<key>" if the settings have it, else "common.<key>"; remembers that `key` is
+// known.
 static const char *resolve(mra_experiment *experiment, const char *key, char name[128])
 {
     bool seen = false;
@@ -74,8 +76,9 @@ const char *mra_experiment_text(mra_experiment *experiment, const char *key)
     return mra_settings_text(experiment->settings, resolve(experiment, key, name), NULL);
 }
 
-// The sections of other profiles may set what this driver knows, and nothing else: a key that is known is marked as
-// used there, so that mra_settings_finish() refuses the misspelt ones of every section.
+// The sections of other profiles may set what this driver knows, and nothing else: a key that
+// is known is marked as used there, so that mra_settings_finish() refuses the misspelt ones of
+// every section.
 static mra_status finish_settings(mra_experiment *experiment, mra_error *err)
 {
     for (int i = 0; i < experiment->known_count; i++) {
@@ -90,7 +93,7 @@ static mra_status finish_settings(mra_experiment *experiment, mra_error *err)
     return mra_settings_finish(experiment->settings, err);
 }
 
-// ---- Stamps ---------------------------------------------------------------------------------------------
+// ---- Stamps ---------------------------------------------------------------------------------
 
 mra_status mra_experiment_fact(mra_experiment *experiment, mra_error *err, const char *format,
                                ...)
@@ -141,7 +144,8 @@ void mra_experiment_path(const mra_experiment *experiment, const char *suffix, c
     snprintf(path, 1024, "%s/%s%s", experiment->out, experiment->about->name, suffix);
 }
 
-// Whether the run record beside the tables is of this stamp and every output that it names is there.
+// Whether the run record beside the tables is of this stamp and every output that it names is
+// there.
 static bool finished_before(const mra_experiment *experiment)
 {
     char path[1024];
@@ -175,7 +179,7 @@ mra_status mra_experiment_begin(mra_experiment *experiment, bool *done, mra_erro
     return mra_make_folder(experiment->out, err);
 }
 
-// ---- Outputs --------------------------------------------------------------------------------------------
+// ---- Outputs --------------------------------------------------------------------------------
 
 mra_status mra_experiment_output(mra_experiment *experiment, const char *suffix, mra_error *err)
 {
@@ -215,7 +219,7 @@ static mra_status write_record(mra_experiment *experiment, mra_error *err)
     return mra_record_write(record, path, err);
 }
 
-// ---- The command line -----------------------------------------------------------------------------------
+// ---- The command line -----------------------------------------------------------------------
 
 static void print_help(const mra_experiment_about *about)
 {

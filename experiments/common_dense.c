@@ -14,8 +14,9 @@ static double *widen(const float *values, size_t count)
     return wide;
 }
 
-// Row by row: softmax with the row's largest logit taken out, the log of its normaliser, and the entropy
-// H = log D - sum_j p_j (P_j) (the same as -sum p log p, without logarithms of tiny numbers).
+// Row by row: softmax with the row's largest logit taken out, the log of its normaliser, and
+// the entropy H = log D - sum_j p_j (P_j) (the same as -sum p log p, without logarithms of tiny
+// numbers).
 static void normalise_logits(mra_dense_head *dense)
 {
     int n = dense->n;

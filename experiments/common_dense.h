@@ -1,4 +1,5 @@
-// One head written out in full, in float64: what the figures compare with. O(n^2) memory, O(n^2 d) time.
+// One head written out in full, in float64: what the figures compare with. O(n^2) memory, O(n^2
+// d) time.
 #ifndef MRA_EXPERIMENTS_COMMON_DENSE_H
 #define MRA_EXPERIMENTS_COMMON_DENSE_H
 
@@ -14,12 +15,14 @@ typedef struct mra_dense_head {
     double entropy;      // mean over rows of -sum p ln p, nats
 } mra_dense_head;
 
-// MRA_NO_MEMORY names the bytes; free with mra_dense_head_free (which takes a zeroed struct too).
+// MRA_NO_MEMORY names the bytes; free with mra_dense_head_free (which takes a zeroed struct
+// too).
 mra_status mra_dense_head_create(mra_dense_head *dense, const mra_trained_head *head,
                                  mra_error *err);
 void mra_dense_head_free(mra_dense_head *dense);
 
-// || approximation - z ||_F / || z ||_F of n * d float32 values against the head's exact output.
+// || approximation - z ||_F / || z ||_F of n * d float32 values against the head's exact
+// output.
 double mra_dense_output_error(const mra_dense_head *dense, const float *approximation);
 // || a - b ||_F^2 over `count` values.
 double mra_squared_distance(const double *a, const double *b, size_t count);

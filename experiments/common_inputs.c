@@ -47,7 +47,8 @@ static void array_path(char path[1200], const char *folder, int example, char wh
     snprintf(path, 1200, "%s/example%d-%c.npy", folder, example, which);
 }
 
-// Reads one of q, k, v and checks its shape against n and against the first array of the example (or fixes it).
+// Reads one of q, k, v and checks its shape against n and against the first array of the
+// example (or fixes it).
 static mra_status read_array(mra_experiment *experiment, const char *path, int n,
                              size_t shape[3], float **data, mra_error *err)
 {
@@ -193,7 +194,7 @@ const mra_trained_head *mra_trained_head_find(const mra_trained_inputs *inputs,
     return NULL;
 }
 
-// ---- Heads for pictures -----------------------------------------------------------------------------------
+// ---- Heads for pictures ---------------------------------------------------------------------
 
 typedef struct ranked_head {
     double entropy;

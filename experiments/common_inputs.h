@@ -1,7 +1,8 @@
 // The trained heads that every figure is drawn from.
 //
-// A set is a folder "<data>-<n>" with files example<i>-{q,k,v}.npy, i = 0, 1, ..., each [heads, n, d] with the heads of
-// all layers one after another, as `mra dump` writes them. Any array of this shape and a type of float will do.
+// A set is a folder "<data>-<n>" with files example<i>-{q,k,v}.npy, i = 0, 1, ..., each [heads,
+// n, d] with the heads of all layers one after another, as `mra dump` writes them. Any array of
+// this shape and a type of float will do.
 #ifndef MRA_EXPERIMENTS_COMMON_INPUTS_H
 #define MRA_EXPERIMENTS_COMMON_INPUTS_H
 
@@ -21,9 +22,10 @@ typedef struct mra_trained_inputs {
     float **array; // what the heads point into
 } mra_trained_inputs;
 
-// Loads the heads of the first `examples` examples of every set in the experiment's input folder with n tokens, sets in
-// alphabetical order, and notes the files in the stamp and the run record. The folder may itself be a set.
-// MRA_ABSENT when there is none of this length; MRA_BAD_INPUT names the file whose shape or type is wrong.
+// Loads the heads of the first `examples` examples of every set in the experiment's input
+// folder with n tokens, sets in alphabetical order, and notes the files in the stamp and the
+// run record. The folder may itself be a set. MRA_ABSENT when there is none of this length;
+// MRA_BAD_INPUT names the file whose shape or type is wrong.
 mra_status mra_trained_inputs_load(mra_experiment *experiment, int n, int examples,
                                    mra_trained_inputs *inputs, mra_error *err);
 void mra_trained_inputs_free(mra_trained_inputs *inputs);
@@ -31,8 +33,9 @@ void mra_trained_inputs_free(mra_trained_inputs *inputs);
 // The head "<set>:<example>:<number>" (as settings name it) or NULL.
 const mra_trained_head *mra_trained_head_find(const mra_trained_inputs *inputs,
                                               const char *name);
-// The heads named by the text setting `key`: words "<set>:<example>:<number>" separated by blanks; a word that names no
-// head is MRA_BAD_INPUT. With the single word "spread" it is `limit` heads whose entropies are spread evenly.
+// The heads named by the text setting `key`: words "<set>:<example>:<number>" separated by
+// blanks; a word that names no head is MRA_BAD_INPUT. With the single word "spread" it is
+// `limit` heads whose entropies are spread evenly.
 mra_status mra_trained_heads_named(mra_experiment *experiment, const char *key,
                                    const mra_trained_inputs *inputs, int limit,
                                    const mra_trained_head **heads, int *count, mra_error *err);

@@ -6,8 +6,9 @@
 #include "common_inputs.h"
 #include "mra/mra.h"
 
-// R and budgets from two list settings: `scales` "16 4 1" and `blocks` "5 20", one budget for each refinement (how many
-// boxes are refined per row of the coarsest boxes). Checked for n tokens; errors name file and setting.
+// R and budgets from two list settings: `scales` "16 4 1" and `blocks` "5 20", one budget for
+// each refinement (how many boxes are refined per row of the coarsest boxes). Checked for n
+// tokens; errors name file and setting.
 mra_status mra_experiment_options(mra_experiment *experiment, const char *scales,
                                   const char *blocks, int n, mra_options *options,
                                   mra_error *err);

@@ -7,7 +7,7 @@
 
 #include "common.h"
 
-// ---- Rows, one by one ---------------------------------------------------------------------------------
+// ---- Rows, one by one -----------------------------------------------------------------------
 
 mra_status mra_cells_open(mra_experiment *experiment, const char *suffix,
                           const char *const *columns, mra_cells *cells, mra_error *err)
@@ -64,7 +64,7 @@ void mra_cells_close(mra_cells *cells)
     cells->tsv = NULL;
 }
 
-// ---- Means over heads: rows of a finished table, grouped by some of their cells -----------------------------
+// ---- Means over heads: rows of a finished table, grouped by some of their cells -------------
 
 enum { MOST_GROUPS = 8 };
 

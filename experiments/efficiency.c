@@ -1,15 +1,19 @@
 // Figure "efficiency": what a relative error costs in time and memory.
 //
-// Time and memory are taken as the published axis is: forward + backward of one layer of 12 heads x 64, one instance; the inputs
-// of that layer are Gaussian, on which the work of these methods does not depend. Errors are those of the trained heads, whose
-// network has other heads and width: relative error of Z per head, against exact attention.
+// Time and memory are taken as the published axis is: forward + backward of one layer of 12
+// heads x 64, one instance; the inputs of that layer are Gaussian, on which the work of these
+// methods does not depend. Errors are those of the trained heads, whose network has other heads
+// and width: relative error of Z per head, against exact attention.
 //
-// Three tables. efficiency-time.tsv: one row for each method, budget and length. efficiency-heads.tsv: the errors, head by
-// head. efficiency.tsv: the two joined, errors as mean and deviation over heads: the points of the figure.
+// Three tables. efficiency-time.tsv: one row for each method, budget and length.
+// efficiency-heads.tsv: the errors, head by head. efficiency.tsv: the two joined, errors as
+// mean and deviation over heads: the points of the figure.
 //
-// Budgets are made comparable by the entries of A that a row of it has evaluated: e = 32 b, with b the blocks of MRA-2. For R = {s_0 >
-// ... > s_k = 1} the last refinement gets m_k = e s_0 / s_{k-1}^2 boxes per row of coarsest boxes (their children are just these entries), and
-// every coarser one covers twice the area of the next, m_i = 2^{k-i} e s_0 / s_{i-1}^2, as far as the matrix goes.
+// Budgets are made comparable by the entries of A that a row of it has evaluated: e = 32 b,
+// with b the blocks of MRA-2. For R = {s_0 > ... > s_k = 1} the last refinement gets m_k = e
+// s_0 / s_{k-1}^2 boxes per row of coarsest boxes (their children are just these entries), and
+// every coarser one covers twice the area of the next, m_i = 2^{k-i} e s_0 / s_{i-1}^2, as far
+// as the matrix goes.
 
 #include <math.h>
 #include <stdlib.h>
@@ -43,7 +47,7 @@ typedef struct efficiency_run {
     mra_cells times, errors;
 } efficiency_run;
 
-// ---- Methods and budgets --------------------------------------------------------------------------------
+// ---- Methods and budgets --------------------------------------------------------------------
 
 static efficiency_cell *add_cell(efficiency_run *run, const char *label, const char *method,
                                  double blocks)
@@ -100,7 +104,7 @@ static void list_cells(efficiency_run *run, int n)
     }
 }
 
-// ---- Time and memory --------------------------------------------------------------------------------------
+// ---- Time and memory ------------------------------------------------------------------------
 
 // Gaussian q, k, v and dz, and room for z, dq, dk, dv, of one instance.
 static mra_status make_arrays(const efficiency_run *run, mra_shape shape,
@@ -175,7 +179,7 @@ static mra_status measure_cost(efficiency_run *run, const efficiency_cell *cell,
                          (double)memory.above / (1 << 20));
 }
 
-// ---- Errors -------------------------------------------------------------------------------------------------
+// ---- Errors ---------------------------------------------------------------------------------
 
 static mra_status measure_head_error(efficiency_run *run, const efficiency_cell *cell,
                                      const mra_trained_head *head, const float *exact, float *z,
@@ -208,7 +212,7 @@ static mra_status measure_head(efficiency_run *run, const mra_trained_head *head
     return status;
 }
 
-// ---- Joining the two ----------------------------------------------------------------------------------------
+// ---- Joining the two ------------------------------------------------------------------------
 
 static mra_status join_tables(efficiency_run *run, const mra_table *times,
                               const mra_table *errors, mra_error *err)
@@ -274,7 +278,7 @@ static mra_status join(efficiency_run *run, mra_error *err)
     return status;
 }
 
-// ---- The run ----------------------------------------------------------------------------------------------
+// ---- The run --------------------------------------------------------------------------------
 
 static mra_status measure_length(efficiency_run *run, int n, int repeats,
                                  const mra_trained_inputs *inputs, mra_progress *progress,

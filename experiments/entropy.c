@@ -1,12 +1,14 @@
 // Figure "entropy": MRA-2's error against the entropy of attention.
 //
-// Concentrated attention (low entropy) is close to sparse, diffuse attention (high entropy) close to low rank; the paper's
-// claim is that a multiresolution approximation does well in between too. To sweep the entropy, Q and K of every trained head are both
-// scaled by sqrt(t), so that the logits are scaled by t.
+// Concentrated attention (low entropy) is close to sparse, diffuse attention (high entropy)
+// close to low rank; the paper's claim is that a multiresolution approximation does well in
+// between too. To sweep the entropy, Q and K of every trained head are both scaled by sqrt(t),
+// so that the logits are scaled by t.
 //
-// Three tables. entropy.tsv: every head, scale t and budget. entropy-bins.tsv: means over bins of entropy, as the published
-// data are. entropy-blocks.tsv: the mean error over heads as they are (t = 1) at each budget, beside the published
-// numbers for RoBERTa-base, which are read from the settings' folder and not from this program.
+// Three tables. entropy.tsv: every head, scale t and budget. entropy-bins.tsv: means over bins
+// of entropy, as the published data are. entropy-blocks.tsv: the mean error over heads as they
+// are (t = 1) at each budget, beside the published numbers for RoBERTa-base, which are read
+// from the settings' folder and not from this program.
 
 #include <math.h>
 #include <stdlib.h>
@@ -112,9 +114,10 @@ static mra_status sweep(entropy_run *run, const mra_trained_inputs *inputs, cons
     return mra_cells_commit(experiment, suffix, &run->cells, err);
 }
 
-// ---- Beside the published numbers --------------------------------------------------------------------------
+// ---- Beside the published numbers -----------------------------------------------------------
 
-// The cell `want` of the row of efficiency.tsv for mra-2 at this n and number of blocks; "-" where there is none.
+// The cell `want` of the row of efficiency.tsv for mra-2 at this n and number of blocks; "-"
+// where there is none.
 static const char *published_cell(const mra_table *table, const int columns[4], int n,
                                   double blocks, int want)
 {
@@ -180,7 +183,7 @@ static mra_status compare(entropy_run *run, mra_error *err)
     return status;
 }
 
-// ---- The run ----------------------------------------------------------------------------------------------
+// ---- The run --------------------------------------------------------------------------------
 
 static mra_status measure_all(entropy_run *run, const mra_trained_inputs *inputs,
                               mra_error *err)

@@ -1,7 +1,9 @@
-// Figure "illustration": one trained head, coarse at first, then with more and more boxes refined.
+// Figure "illustration": one trained head, coarse at first, then with more and more boxes
+// refined.
 //
-// For each budget: D-hat^-1 A-hat of R = {b, 1} as a heat map of log10 p, beside the exact softmax matrix, and what the
-// picture costs and is worth: boxes, entries evaluated, relative error of the matrix and of the output Z.
+// For each budget: D-hat^-1 A-hat of R = {b, 1} as a heat map of log10 p, beside the exact
+// softmax matrix, and what the picture costs and is worth: boxes, entries evaluated, relative
+// error of the matrix and of the output Z.
 
 #include <math.h>
 #include <stdlib.h>
@@ -121,14 +123,13 @@ static mra_status run_illustration(mra_experiment *experiment, mra_error *err)
     if (mra_trained_inputs_load(experiment, run.n, (int)examples, &inputs, err) != MRA_OK) {
         return err->status;
     }
-    bool done;
+    bool done = false;
     int count;
     const mra_trained_head *head;
-    mra_status status = mra_experiment_begin(experiment, &done, err);
-    if (status == MRA_OK && !done) {
-        status = mra_trained_heads_named(experiment, "heads", &inputs, 1, &head, &count, err);
-        if (status == MRA_OK) status = draw_panels(&run, head, err);
-    }
+    mra_status status =
+        mra_trained_heads_named(experiment, "heads", &inputs, 1, &head, &count, err);
+    if (status == MRA_OK) status = mra_experiment_begin(experiment, &done, err);
+    if (status == MRA_OK && !done) status = draw_panels(&run, head, err);
     mra_trained_inputs_free(&inputs);
     return status;
 }

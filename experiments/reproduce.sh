@@ -68,7 +68,7 @@ draw() {
     source="profile $profile · $(field "$record" processor), $cores cores · commit $(field "$record" commit)"
     source="$source · $(field "$record" started | cut -c 1-10)"
     mkdir -p "$figures"
-    if ! message=$(gnuplot -e "results='$results'; output='$picture.tmp'; format='$2'; source='$source'" \
+    if ! message=$(LC_ALL=C.UTF-8 gnuplot -e "results='$results'; output='$picture.tmp'; format='$2'; source='$source'" \
         "figures/$1.gp" 2>&1) || [ -n "$message" ]; then
         rm -f "$picture.tmp"
         echo "reproduce: figures/$1.gp: gnuplot: $(echo "$message" | grep -v '^ *^* *$' | tail -n 1)" >&2

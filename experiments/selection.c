@@ -1,16 +1,18 @@
-// Figure "selection": pictures of J for trained heads, and the share of the error that refinement removes.
+// Figure "selection": pictures of J for trained heads, and the share of the error that
+// refinement removes.
 //
-// With R = {b, 1}, refining a box removes exactly its own squared error, so any order of the boxes gives a curve: the
-// share of ||A - A-hat||_F^2 (of the coarse approximation) that is gone after m boxes. Four orders are compared:
+// With R = {b, 1}, refining a box removes exactly its own squared error, so any order of the
+// boxes gives a curve: the share of ||A - A-hat||_F^2 (of the coarse approximation) that is
+// gone after m boxes. Four orders are compared:
 //
 //   row     by coarse logit minus the largest of its row of boxes (the paper's code);
 //   plain   by coefficient (the paper's text);
 //   oracle  by the true error of the box: the best order there is;
 //   random  by chance: a share of m / (number of boxes) on average.
 //
-// The share is taken in two measures. `matrix`: the entries of A as they are, where the rows with large
-// logits outweigh all others. `softmax`: the entries of D^-1 A, every row with the weight that it has in the output. The two
-// rankings of the paper differ in just this respect.
+// The share is taken in two measures. `matrix`: the entries of A as they are, where the rows
+// with large logits outweigh all others. `softmax`: the entries of D^-1 A, every row with the
+// weight that it has in the output. The two rankings of the paper differ in just this respect.
 
 #include <math.h>
 #include <stdlib.h>
@@ -34,14 +36,13 @@ typedef struct selection_run {
     mra_cells cells;
 } selection_run;
 
-// ---- The share of the error removed -----------------------------------------------------------------------
+// ---- The share of the error removed ---------------------------------------------------------
 
 // What is known of the boxes of one head.
 typedef struct box_list {
     size_t count;
     float *score[ORDERS - 1]; // [count]: by row, plain, random
-    float *error
-        [MEASURES]; // [count]: squared error that refining the box removes; also the oracle's score
+    float *error[MEASURES];   // [count]: what refining the box removes; also the oracle's score
     int32_t *chosen, *scratch; // of mra_select_largest
     void *memory;
 } box_list;
@@ -60,7 +61,8 @@ static mra_status make_box_list(box_list *list, size_t count, mra_error *err)
     return MRA_OK;
 }
 
-// sum over box (x, y) of (w_i (exp(P_ij) - mu))^2 with row weights w_i = exp(-largest) (matrix) or 1/D_ii (softmax).
+// sum over box (x, y) of (w_i (exp(P_ij) - mu))^2 with row weights w_i = exp(-largest) (matrix)
+// or 1/D_ii (softmax).
 static void box_error(const mra_dense_head *dense, int block, int x, int y, double log_mu,
                       double error[MEASURES])
 {
@@ -183,7 +185,7 @@ static mra_status measure_heads(selection_run *run, const mra_trained_inputs *in
     return mra_experiment_summary(experiment, ".tsv", groups, "share", "-mean.tsv", err);
 }
 
-// ---- Pictures of J ------------------------------------------------------------------------------------------
+// ---- Pictures of J --------------------------------------------------------------------------
 
 // map[i, j] = the position in R of the smallest box of J that covers (i, j).
 static void draw_levels(const mra_selection *selection, float *map)
@@ -268,7 +270,7 @@ static mra_status draw_heads(selection_run *run, const mra_trained_head *const *
     return status;
 }
 
-// ---- The run ----------------------------------------------------------------------------------------------
+// ---- The run --------------------------------------------------------------------------------
 
 static mra_status read_settings(selection_run *run, int *examples, mra_error *err)
 {
@@ -303,13 +305,13 @@ static mra_status run_selection(mra_experiment *experiment, mra_error *err)
     if (mra_trained_inputs_load(experiment, run.n, examples, &inputs, err) != MRA_OK) {
         return err->status;
     }
-    bool done;
+    bool done = false;
     const mra_trained_head *heads[MOST_PICTURES];
-    mra_status status = mra_experiment_begin(experiment, &done, err);
+    mra_status status =
+        mra_trained_heads_named(experiment, "heads", &inputs, run.pictures, heads, &count, err);
+    if (status == MRA_OK) status = mra_experiment_begin(experiment, &done, err);
     if (status == MRA_OK && !done) {
-        status = mra_trained_heads_named(experiment, "heads", &inputs, run.pictures, heads,
-                                         &count, err);
-        if (status == MRA_OK) status = measure_heads(&run, &inputs, err);
+        status = measure_heads(&run, &inputs, err);
         if (status == MRA_OK) status = draw_heads(&run, heads, count, err);
     }
     mra_trained_inputs_free(&inputs);

@@ -1,17 +1,21 @@
-// Figure "wavelet": the two families of functions, and how well m of their terms do on trained attention matrices.
+// Figure "wavelet": the two families of functions, and how well m of their terms do on trained
+// attention matrices.
 //
-// For A = exp(P) of a trained head, ||A - A_m||_F / ||A||_F against the number m of numbers that are kept:
+// For A = exp(P) of a trained head, ||A - A_m||_F / ||A||_F against the number m of numbers
+// that are kept:
 //
-//   haar        the best m terms of the orthonormal 2-D Haar basis (Parseval: the m largest coefficients);
-//   frame-mean  m boxes of the frame with the true means mu*, refined greedily where the error is largest: what the
-//               frame could do if coefficients were free;
-//   frame-exp   m boxes with mu = exp(mean of P), refined where mu is largest: what the paper's rule does;
+//   haar        the best m terms of the orthonormal 2-D Haar basis (Parseval: the m largest
+//               coefficients);
+//   frame-mean  m boxes of the frame with the true means mu*, refined greedily where the error
+//               is largest: what the frame could do if coefficients were free;
+//   frame-exp   m boxes with mu = exp(mean of P), refined where mu is largest: what the paper's
+//               rule does;
 //   sparse      the m largest entries of A: the best that any sparse approximation can do;
-//   rank        the best approximation of rank k, from the singular values (Eckart & Young), at m = 2 n k numbers: the
-//               best that any low-rank approximation can do.
+//   rank        the best approximation of rank k, from the singular values (Eckart & Young), at
+//               m = 2 n k numbers: the best that any low-rank approximation can do.
 //
-// Every curve but the last costs a sort of n^2 numbers; the singular values are the square roots of the eigenvalues of
-// A^T A (GSL), of which the error needs only the squares.
+// Every curve but the last costs a sort of n^2 numbers; the singular values are the square
+// roots of the eigenvalues of A^T A (GSL), of which the error needs only the squares.
 
 #include <gsl/gsl_eigen.h>
 #include <math.h>
@@ -30,8 +34,8 @@ typedef struct wavelet_run {
     mra_cells cells;
 } wavelet_run;
 
-// m = 1, 4, 7, ... are the numbers of boxes that a quadtree can have; the grid takes the nearest ones to
-// an even spacing in log m.
+// m = 1, 4, 7, ... are the numbers of boxes that a quadtree can have; the grid takes the
+// nearest ones to an even spacing in log m.
 static void make_grid(wavelet_run *run, int64_t wanted)
 {
     double last = 2 * log((double)run->n);
@@ -63,9 +67,10 @@ static mra_status write_curve(wavelet_run *run, const mra_trained_head *head,
     return MRA_OK;
 }
 
-// ---- The four curves and the singular values ------------------------------------------------------------
+// ---- The four curves and the singular values ------------------------------------------------
 
-// squared_error[m] of the two families of boxes; m that no quadtree has keep the error of the next smaller one.
+// squared_error[m] of the two families of boxes; m that no quadtree has keep the error of the
+// next smaller one.
 static mra_status frame_curve(const mra_dense_head *dense, mra_frame_coefficient coefficient,
                               mra_frame_order order, double *squared_error, mra_error *err)
 {
@@ -90,8 +95,8 @@ static int descending(const void *a, const void *b)
     return (first < second) - (first > second);
 }
 
-// squared_error[m] = the sum of all but the m largest of `count` squares (which are sorted here), smallest first so
-// that small tails keep their digits.
+// squared_error[m] = the sum of all but the m largest of `count` squares (which are sorted
+// here), smallest first so that small tails keep their digits.
 static void tail_sums(double *squares, size_t count, double *squared_error)
 {
     qsort(squares, count, sizeof *squares, descending);
@@ -195,11 +200,12 @@ static mra_status measure_head(wavelet_run *run, const mra_trained_head *head, m
     return status;
 }
 
-// ---- Pictures of the functions ----------------------------------------------------------------------------
+// ---- Pictures of the functions --------------------------------------------------------------
 
 enum { SIDE = 4, CELL = SIDE + 1, MOSAIC = SIDE * CELL + 1 };
 
-// One SIDE x SIDE function into place (row, column) of a mosaic of this width whose gaps are NaN.
+// One SIDE x SIDE function into place (row, column) of a mosaic of this width whose gaps are
+// NaN.
 static void put(float *mosaic, int width, int row, int column, int i, int j, double value)
 {
     mosaic[(row * CELL + 1 + i) * width + column * CELL + 1 + j] = (float)value;
@@ -238,7 +244,7 @@ static mra_status draw_frame(mra_experiment *experiment, int scale, mra_error *e
     return mra_experiment_picture(experiment, suffix, mosaic, width, width, err);
 }
 
-// ---- The run ----------------------------------------------------------------------------------------------
+// ---- The run --------------------------------------------------------------------------------
 
 static mra_status measure_heads(wavelet_run *run, const mra_trained_inputs *inputs,
                                 mra_error *err)

@@ -32,6 +32,12 @@
 //
 // Cost: $4 n^2 d$ floating-point operations in products and $n^2$ exponentials per head; memory
 // beyond the arrays: three numbers a row, and per thread the tiles.
+//
+// Measured on two cores of the processor described in tensor/gemm.c, 12 heads, $n = 4096$, $d =
+// 64$, medians of 5 to 7, in Gflop/s: forward 447 and backward 498 with LIBXSMM, whose products
+// alone reach 275 a core; forward 210 and backward 218 where all products are OpenBLAS's, whose
+// large square product reached 258 to 265 beside them. Other tiles of 64 to 256 queries and 32
+// to 128 keys are within 7 % of these.
 
 #include "attention/exact.h"
 
@@ -211,9 +217,9 @@ static void exponentials(const mra_exact_scratch *tile, int rows, int keys, cons
 
 // ## One tile of queries
 //
-// is an item of the parallel loop: it meets the keys in their order and writes rows of its own,
-// so that the result is the same for any number of threads. A row that sees no key, and a
-// masked row, is 0; its log-sum-exp is $-\infty$.
+// A tile of queries is an item of the parallel loop: it meets the keys in their order and
+// writes rows of its own, so that the result is the same for any number of threads. A row that
+// sees no key, and a masked row, is 0; its log-sum-exp is $-\infty$.
 
 typedef struct forward_pass {
     mra_exact *exact;

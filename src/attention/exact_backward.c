@@ -26,12 +26,12 @@
 // $dQ$ and two to rows of $dK$ and $dV$. Items that own queries would have to share $dK$ and
 // $dV$, items that own keys would share $dQ$; giving each its own loop would compute $S$ and
 // $dP$ twice, seven products instead of five. So an item owns a whole head, and visits its
-// tiles in a fixed order. Where there are fewer heads than processors, the keys of a head are
+// tiles in a fixed order. Where there are few heads, the keys of a head are
 // cut into up to four chunks, an item each: the first adds to $dQ$ itself, the others to
 // partial sums, which are added afterwards in the order of the chunks. The number of chunks
 // depends on the number of heads alone, so that the result does not depend on the number of
-// threads. The partial sums take at most $3\,n\,d$ numbers for one head (6 for two heads, 3 for
-// three, 4 to 7 for more, none from eight on).
+// threads. The partial sums
+// take $3nd$ numbers for one head, $7nd$ at most for several, none from eight heads on.
 //
 // Cost: $10 n^2 d$ floating-point operations and $n^2$ exponentials per head.
 

@@ -68,8 +68,9 @@ typedef struct mra_memory {
 // Runs the work in a child process and reports its peak resident memory; nothing that the work
 // does to memory is seen by the caller, except through `memory`. The child starts with what the
 // caller holds (inputs that are there already are in `before`); so the work should allocate all
-// that it wants counted. Call it from the main thread, outside parallel loops. MRA_NO_MEMORY
-// when the child was killed, as a system short of memory does.
+// that it wants counted. Call it from the main thread, outside parallel loops. The
+// kernel counts to about a MiB. MRA_NO_MEMORY when the child was killed, as a system short of
+// memory does.
 mra_status mra_measure_peak(mra_measured run, void *context, mra_memory *memory,
                             mra_error *err);
 

@@ -19,6 +19,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -45,6 +46,7 @@ static size_t resident_now(void)
 
 static void work_as_child(mra_measured run, void *context, int to_parent)
 {
+    prctl(PR_SET_PDEATHSIG, SIGKILL); // nobody would wait for it when the parent is killed
     peak_report report = {.before = resident_now()};
     report.error.status = run(context, &report.error);
     struct rusage usage;

@@ -83,11 +83,11 @@ static mra_status generate_listops(mra_dataset *data, const mra_dataset_options 
 {
     const size_t counts[MRA_SPLITS] = {options->train, options->dev, options->test};
     for (int s = 0; s < MRA_SPLITS; s++)
-        if (counts[s] == 0 || counts[s] > 100000000)
-            return mra_fail(
-                err, MRA_BAD_INPUT,
-                "data set listops: %s = %zu examples to generate: expected 1 to 100000000",
-                mra_split_name((mra_split)s), counts[s]);
+        if ((s == MRA_TRAIN && counts[s] == 0) || counts[s] > 100000000)
+            return mra_fail(err, MRA_BAD_INPUT,
+                            "data set listops: %s = %zu examples to generate: "
+                            "expected %d to 100000000",
+                            mra_split_name((mra_split)s), counts[s], s == MRA_TRAIN);
     mra_listops_options drawing = {.minimum_length = options->minimum_length,
                                    .maximum_length = options->maximum_length,
                                    .seed = options->seed,

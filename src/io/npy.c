@@ -152,7 +152,7 @@ static void replace_data(mra_npy *array, mra_npy_type type, void *data)
 // "[1, 0, 37]": element number `index` of the array.
 static void index_text(const mra_npy *array, size_t index, char *text, size_t room)
 {
-    size_t position[MRA_NPY_MAX_RANK];
+    size_t position[MRA_NPY_MAX_RANK] = {0};
     for (int i = array->rank - 1; i >= 0; i--) {
         position[i] = index % array->shape[i];
         index /= array->shape[i];

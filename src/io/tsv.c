@@ -14,6 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "core/file.h"
@@ -165,6 +166,11 @@ static mra_status open_locked(mra_tsv *tsv, mra_error *err)
     int descriptor = open(tsv->part_path, O_RDWR | O_CREAT | O_CLOEXEC, 0666);
     if (descriptor < 0)
         return mra_fail(err, MRA_IO, "%s: cannot write: %s", tsv->part_path, strerror(errno));
+    struct stat info;
+    if (fstat(descriptor, &info) != 0 || !S_ISREG(info.st_mode)) {
+        close(descriptor);
+        return mra_fail(err, MRA_IO, "%s: cannot write: it is no regular file", tsv->part_path);
+    }
     if (flock(descriptor, LOCK_EX | LOCK_NB) != 0) {
         close(descriptor);
         return mra_fail(err, MRA_BAD_INPUT, "%s: another process is writing this table",
@@ -194,19 +200,21 @@ mra_status mra_tsv_journal(mra_tsv **tsv, const char *path, const char *stamp,
     return MRA_OK;
 }
 
+// Whether the first cells of `row` are `keys`.
+static bool starts_with(const char *row, const char *const *keys)
+{
+    for (; *keys; keys++) {
+        size_t length = row ? strcspn(row, "\t") : 0;
+        if (!row || strlen(*keys) != length || memcmp(row, *keys, length) != 0) return false;
+        row = row[length] ? row + length + 1 : NULL; // NULL: no cell is left
+    }
+    return true;
+}
+
 bool mra_tsv_have(const mra_tsv *tsv, const char *const *keys)
 {
-    for (size_t i = 0; i < tsv->row_count; i++) {
-        const char *at = tsv->rows[i];
-        int k = 0;
-        for (; keys[k]; k++) {
-            size_t length = strcspn(at, "\t");
-            if (strlen(keys[k]) != length || memcmp(at, keys[k], length) != 0) break;
-            at += length;
-            if (*at == '\t') at++;
-        }
-        if (!keys[k]) return true;
-    }
+    for (size_t i = 0; i < tsv->row_count; i++)
+        if (starts_with(tsv->rows[i], keys)) return true;
     return false;
 }
 

@@ -1,10 +1,11 @@
 // # MRA attention, fast
 //
-// The chapters before this one are the method in general: any scales, one head, clarity first. What
-// the paper trains and times is one case of it, $R=\{32,1\}$, called **MRA-2**: all coarse boxes of side 32 start
-// in $J$, and the $m = \text{blocks}\cdot n/32$ best are refined to single entries. **MRA-2-s** ("s" for sparse) then
-// drops the coarse ones. Two scales leave so little structure that everything can be fused into blocks of matrix products, and this chapter
-// does that. For one head, with $b=n/s$ blocks and $m$ refined boxes:
+// The chapters before this one are the method in general: any scales, one head, clarity first.
+// What the paper trains and times is one case of it, $R=\{32,1\}$, called **MRA-2**: all coarse
+// boxes of side 32 start in $J$, and the $m = \text{blocks}\cdot n/32$ best are refined to
+// single entries. **MRA-2-s** ("s" for sparse) then drops the coarse ones. Two scales leave so
+// little structure that everything can be fused into blocks of matrix products, and this
+// chapter does that. For one head, with $b=n/s$ blocks and $m$ refined boxes:
 //
 // | step | operations | numbers read and written |
 // | --- | --- | --- |
@@ -12,35 +13,43 @@
 // | coarse logits $\tilde Q\tilde K^\top$ | $2b^2d$ | $b^2$ |
 // | rank, find the $m$ largest | $O(b^2)$ | about $6b^2$ |
 // | weights and values of the coarse boxes | $2b^2d$, $b^2$ exponentials | $2b^2$ |
-// | refined boxes: logits and values | $4ms^2d$, $ms^2$ exponentials | $2msd$, from cache; $2nd$ for $q$ and $z$ |
-// | backward, refined | $10ms^2d$, $ms^2$ exponentials | $6msd$, from cache; $7nd$ |
+// | refined boxes | $4ms^2d$, $ms^2$ exponentials | $2msd$ from cache; $2nd$ for $q$, $z$ |
+// | backward, refined | $10ms^2d$, $ms^2$ exponentials | $6msd$ from cache; $7nd$ |
 // | backward, coarse | $10b^2d$, $b^2$ exponentials | about $6b^2$ |
 //
-// Exact attention takes $4n^2d$ operations forward and $10n^2d$ backward. So with blocks $=8$ at $n=4096$ the refined
-// boxes are a sixteenth of the work, and the whole gain hangs on two things: products of $32\times32\times64$ have to run at the processor's
-// rate (they are machine code generated for this very shape, tensor/gemm.h), and everything else in the table has to stay
-// small beside them. The term $b^2d$ is quadratic still, with a factor $1/s^2$: it is as large as the linear
-// one only when $n = s^2\,\text{blocks}\cdot s$, a quarter of a million tokens.
+// Exact attention takes $4n^2d$ operations forward and $10n^2d$ backward. So with blocks $=8$
+// at $n=4096$ the refined boxes are a sixteenth of the work, and the whole gain hangs on two
+// things: products of $32\times32\times64$ have to run at the processor's rate (they are
+// machine code generated for this very shape, tensor/gemm.h), and everything else in the table
+// has to stay small beside them. The term $b^2d$ is quadratic still, with a factor $1/s^2$: it
+// is as large as the linear one only when $n = s^3\cdot\text{blocks}$, a quarter of a
+// million tokens.
 //
 // What the paper's own code does differently:
 //
-// * It is written for a GPU, in several kernels that pass the logits of all refined boxes through memory ($ms^2$ numbers per
-//   head). Here a tile is born, used and forgotten in the first-level cache.
-// * Its normaliser subtracts a maximum of the coarse and one of the refined part and mends the difference afterwards. Here *one* running
-//   maximum per row serves both; logits of $\pm10^4$ are as good as any.
-// * It ranks the coarse logit less the largest one of its row of blocks, over the whole matrix of a head at once, so
-//   that a row of blocks may get many boxes or none; so does this code. It lifts priors by a large constant and pushes padding down by another;
-//   here their order is exact (the chapter on selection).
-// * It asks for $n$ to be a multiple of 32. Here the last block may be ragged, masks may cut blocks anywhere: a block
-//   counts its unmasked tokens, in its means, in its normaliser and in its sum of values.
+// * It is written for a GPU, in several kernels that pass the logits of all refined boxes
+//   through memory ($ms^2$ numbers per head). Here a tile is born, used and forgotten in the
+//   first-level cache.
+// * Its normaliser subtracts a maximum of the coarse and one of the refined part and mends the
+//   difference afterwards. Here *one* running maximum per row serves both; logits of $\pm10^4$
+//   are as good as any.
+// * It ranks the coarse logit less the largest one of its row of blocks, over the whole matrix
+//   of a head at once, so that a row of blocks may get many boxes or none; so does this code.
+//   It lifts priors by a large constant and pushes padding down by another; here their order is
+//   exact (the chapter on selection).
+// * It asks for $n$ to be a multiple of 32. Here the last block may be ragged, masks may cut
+//   blocks anywhere: a block counts its unmasked tokens, in its means, in its normaliser and in
+//   its sum of values.
 //
-// R with more scales, or with blocks larger than 128, goes to the general path (the chapter on applying $J$), head by head.
+// R with more scales, or with blocks larger than 128, goes to the general path (the chapter on
+// applying $J$), head by head.
 //
 // ## Who computes what
 //
-// With as many heads as threads or more, a thread takes a head at a time. With fewer, all threads share one head after another: its
-// loops run over chunks of rows, then of columns. Which of the two happens depends on the number of threads, but no sum depends
-// on which: the results agree bit for bit.
+// With as many heads as threads or more, a thread takes a head at a time. With fewer, all
+// threads share one head after another: its loops run over chunks of rows, then of columns.
+// Which of the two happens depends on the number of threads, but no sum depends on which: the
+// results agree bit for bit.
 
 #include "mra/mra.h"
 
@@ -53,7 +62,8 @@
 #include "mra/layout.h"
 #include "mra/selection.h"
 
-// The general path computes on one head at a time in a thread; a grid makes it copy the head to tile order.
+// The general path computes on one head at a time in a thread; a grid makes it copy the head to
+// tile order.
 typedef struct general_head {
     mra_apply apply;
     float *array[8]; // q, k, v, z, dz, dq, dk, dv in tile order: [n, d]; only with a grid
@@ -148,7 +158,8 @@ static void place(mra_attention *attention, mra_layout *layout)
             place_general(attention, layout->memory ? &attention->general[i] : NULL, layout);
 }
 
-// Memory is taken as it comes, without clearing it: what is never needed is then never touched, and costs addresses only.
+// Memory is taken as it comes, without clearing it: what is never needed is then never touched,
+// and costs addresses only.
 static mra_status allocate(mra_attention *attention, mra_error *err)
 {
     mra_layout count = {0};
@@ -278,7 +289,8 @@ static void general_backward(const mra_attention *attention, general_head *gener
     for (int a = 0; a < 3; a++) add_from_tiles(attention, tiled[5 + a], gradient[a]);
 }
 
-// Whether the pooled queries, keys and values of a head are finite: one NaN or infinity in an unmasked token shows there.
+// Whether the pooled queries, keys and values of a head are finite: one NaN or infinity in an
+// unmasked token shows there.
 static bool general_finite(const mra_apply *apply)
 {
     const mra_pyramid_level *pooled = &apply->pyramid.level[0];

@@ -1,21 +1,25 @@
 // ## Backward
 //
-// With $p_{ij}=A_{ij}/D_i$ and $d_{ij}=\langle dz_i,v_j\rangle$, the gradient of a softmax row is $dP_{ij}=p_{ij}\,(d_{ij}-
-// \langle dz_i,z_i\rangle)$: the sum over $j$ that the derivative of the normaliser brings in is a product with the
-// output itself. So nothing of size $n\times$ anything has to be kept from the forward pass; tiles are computed again
-// from $m_i$ and $1/D_i$. A refined box costs five products of $2s^2d$ operations:
+// With $p_{ij}=A_{ij}/D_i$ and $d_{ij}=\langle dz_i,v_j\rangle$, the gradient of a softmax row
+// is $dP_{ij}=p_{ij}\,(d_{ij}- \langle dz_i,z_i\rangle)$: the sum over $j$ that the derivative
+// of the normaliser brings in is a product with the output itself. So nothing of size $n\times$
+// anything has to be kept from the forward pass; tiles are computed again from $m_i$ and
+// $1/D_i$. A refined box costs five products of $2s^2d$ operations:
 // $$ S^\top=K_yQ_x^\top,\quad d^\top=V_y\,dZ_x^\top,\quad dV_y\mathrel{+}=P^\top dZ_x,\quad
 //    dK_y\mathrel{+}=dS^\top Q_x,\quad dQ_x\mathrel{+}=dS\,K_y. $$
-// Since the tiles are transposed all along, only the queries and $dZ$ of a block are ever rearranged.
+// Since the tiles are transposed all along, only the queries and $dZ$ of a block are ever
+// rearranged.
 //
-// $m_i$ and $1/D_i$ are kept as two numbers, not as the one logarithm $m_i+\ln D_i$: at logits of $10^4$
-// the logarithm would lose the last three digits.
+// $m_i$ and $1/D_i$ are kept as two numbers, not as the one logarithm $m_i+\ln D_i$: at logits
+// of $10^4$ the logarithm would lose the last three digits.
 //
-// **Who adds to what.** $dQ_x$ belongs to a row of boxes, $dK_y$ and $dV_y$ to a column. If one thread has the whole
-// head, it walks the rows and adds to keys and values as it goes. If several threads share a head, they first walk the
-// rows for $dQ$ and then the columns for $dK$ and $dV$, computing tiles twice (seven products instead of five), and
-// nobody writes what another owns. A column lists its rows in ascending order, so each $dK_y$ is the same sum in the same
-// order either way: the result does not depend on the number of threads, down to the last bit.
+// **Who adds to what.** $dQ_x$ belongs to a row of boxes, $dK_y$ and $dV_y$ to a column. If one
+// thread has the whole head, it walks the rows and adds to keys and values as it goes. If
+// several threads share a head, they first walk the rows for $dQ$ and then the columns for $dK$
+// and $dV$, computing tiles twice (seven products instead of five), and nobody writes what
+// another owns. A column lists its rows in ascending order, so each $dK_y$ is the same sum in
+// the same order either way: the result does not depend on the number of threads, down to the
+// last bit.
 
 #include "mra/fused.h"
 
@@ -28,7 +32,8 @@
 
 // ### What the rows ask of their coarse boxes
 //
-// $\langle dz_i,z_i\rangle$ for every row, and the sums $G_x$ and $h_x$ of the coarse part over the rows of the block.
+// $\langle dz_i,z_i\rangle$ for every row, and the sums $G_x$ and $h_x$ of the coarse part over
+// the rows of the block.
 static void prepare_block(void *context, size_t item, int thread)
 {
     (void)thread;
@@ -57,7 +62,8 @@ static void prepare_block(void *context, size_t item, int thread)
 
 // ### One tile
 //
-// From transposed logits and transposed <dz_i, v_j> to the weights and the gradients of the logits, in place.
+// From transposed logits and transposed <dz_i, v_j> to the weights and the gradients of the
+// logits, in place.
 static void differentiate(const mra_fused_head *head, int x, int y, float *tile,
                           float *tile_grad)
 {
@@ -85,7 +91,8 @@ static void differentiate(const mra_fused_head *head, int x, int y, float *tile,
     }
 }
 
-// The transposed queries and gradients of block x: its own place where threads share the head, else the one place.
+// The transposed queries and gradients of block x: its own place where threads share the head,
+// else the one place.
 static float *transposed(const mra_fused_head *head, float *buffer, int x)
 {
     const mra_fused_plan *plan = head->plan;
@@ -123,8 +130,8 @@ static void give_to_keys(const mra_fused_head *head, int x, const mra_fused_scra
 
 // ### Adding up
 //
-// Adds to the caller's gradient, for the present tokens of block x: the rows of the fine part (NULL: none) and
-// share times the one row of the coarse part (NULL: none).
+// Adds to the caller's gradient, for the present tokens of block x: the rows of the fine part
+// (NULL: none) and share times the one row of the coarse part (NULL: none).
 static void add_block(const mra_fused_head *head, int x, const float *fine, const float *coarse,
                       float share, float *gradient)
 {
@@ -160,7 +167,29 @@ static void add_keys(const mra_fused_head *head, int y, const float *dkey, const
     add_block(head, y, dvalue, coarse ? head->dvalue + place : NULL, 1, head->dv);
 }
 
-// A row of boxes: gradients of its queries; and of keys and values too if one thread has the whole head.
+// Asks for what the next tile of a row, or of a column, is going to need.
+static void fetch_column(const mra_fused_head *head, int y)
+{
+    const mra_fused_plan *plan = head->plan;
+    size_t first = (size_t)y * plan->scale * plan->d;
+    mra_fused_fetch(plan, head->rows[MRA_FUSED_K][y]);
+    mra_fused_fetch(plan, head->rows[MRA_FUSED_V][y]);
+    if (!head->dkey_fine) return;
+    mra_fused_fetch(plan, head->dkey_fine + first);
+    mra_fused_fetch(plan, head->dvalue_fine + first);
+}
+
+static void fetch_row(const mra_fused_head *head, int x)
+{
+    const mra_fused_plan *plan = head->plan;
+    mra_fused_fetch(plan, head->rows[MRA_FUSED_Q][x]);
+    mra_fused_fetch(plan, head->rows[MRA_FUSED_DZ][x]);
+    mra_fused_fetch(plan, transposed(head, head->query_transposed, x));
+    mra_fused_fetch(plan, transposed(head, head->dz_transposed, x));
+}
+
+// A row of boxes: gradients of its queries; and of keys and values too if one thread has the
+// whole head.
 static void backward_row(void *context, size_t item, int thread)
 {
     mra_fused_head *head = context;
@@ -174,6 +203,7 @@ static void backward_row(void *context, size_t item, int thread)
     memset(scratch->out, 0, size * sizeof *scratch->out);
     for (int32_t e = record->row_start[x]; e < record->row_start[x + 1]; e++) {
         int y = record->column[e];
+        if (e + 1 < record->row_start[plan->blocks]) fetch_column(head, record->column[e + 1]);
         compute_tile(head, x, y, scratch);
         mra_small_gemm_run(&plan->to_row, scratch->tile_grad, head->rows[MRA_FUSED_K][y],
                            scratch->out);
@@ -196,6 +226,7 @@ static void backward_column(void *context, size_t item, int thread)
     memset(scratch->out_key, 0, bytes);
     for (int32_t e = head->column_start[y]; e < head->column_start[y + 1]; e++) {
         int x = head->column_row[e];
+        if (e + 1 < head->column_start[plan->blocks]) fetch_row(head, head->column_row[e + 1]);
         compute_tile(head, x, y, scratch);
         give_to_keys(head, x, scratch, scratch->out_key, scratch->out);
     }

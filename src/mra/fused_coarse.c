@@ -1,26 +1,30 @@
 // ## The coarse part
 //
-// With $b=n/s$ blocks there are $b^2$ coarse logits $c_{xy}=\langle\tilde Q_x,\tilde K_y\rangle/\sqrt d$: one matrix
-// product of $2b^2d$ operations, $s^2$ times fewer than the full one. They are needed twice, to rank the boxes and to weigh
-// those that stay coarse.
+// With $b=n/s$ blocks there are $b^2$ coarse logits $c_{xy}=\langle\tilde Q_x,\tilde
+// K_y\rangle/\sqrt d$: one matrix product of $2b^2d$ operations, $s^2$ times fewer than the
+// full one. They are needed twice, to rank the boxes and to weigh those that stay coarse.
 //
-// Box $(x,y)$ adds, for each of the rows of $x$, $c_y\,e^{c_{xy}}$ to the normaliser ($c_y$ keys, one coefficient) and
-// $e^{c_{xy}} \sum_{j\in y} v_j$ to the numerator. Neither depends on the row inside the block, so all rows
-// share them, and for all blocks at once they are again one product, $W\,\tilde V$ with
-// $W_{xy}=e^{c_{xy}-M_x}$ and $M_x=\max_y c_{xy}$ over the boxes of the row that stay coarse; $W_{xy}=0$ for those
-// that are refined and for blocks without tokens. The forward pass of the rows then starts its running maximum at $M_x$.
+// Box $(x,y)$ adds, for each of the rows of $x$, $c_y\,e^{c_{xy}}$ to the normaliser ($c_y$
+// keys, one coefficient) and $e^{c_{xy}} \sum_{j\in y} v_j$ to the numerator. Neither depends
+// on the row inside the block, so all rows share them, and for all blocks at once they are
+// again one product, $W\,\tilde V$ with $W_{xy}=e^{c_{xy}-M_x}$ and $M_x=\max_y c_{xy}$ over
+// the boxes of the row that stay coarse; $W_{xy}=0$ for those that are refined and for blocks
+// without tokens. The forward pass of the rows then starts its running maximum at $M_x$.
 //
-// The backward pass needs no new idea. With $w_{iy}=e^{c_{xy}-m_i}/D_i = W_{xy}\,g_i$, $g_i=e^{M_x-m_i}/D_i$, for
-// row $i$ of block $x$, and $\partial L/\partial c_{xy}=\sum_{i\in x} w_{iy}\,(\langle dz_i,\tilde V_y\rangle-c_y\langle
-// dz_i,z_i\rangle)$, the sums over $i$ come first:
+// The backward pass needs no new idea. With $w_{iy}=e^{c_{xy}-m_i}/D_i = W_{xy}\,g_i$,
+// $g_i=e^{M_x-m_i}/D_i$, for row $i$ of block $x$, and $\partial L/\partial c_{xy}=\sum_{i\in
+// x} w_{iy}\,(\langle dz_i,\tilde V_y\rangle-c_y\langle dz_i,z_i\rangle)$, the sums over $i$
+// come first:
 // $$ G_x=\sum_{i\in x} g_i\,dz_i,\qquad h_x=\sum_{i\in x} g_i\langle dz_i,z_i\rangle,\qquad
 //    C_{xy}=W_{xy}\,(\langle G_x,\tilde V_y\rangle-c_y h_x)/\sqrt d, $$
 // $$ d\tilde V=W^\top G,\qquad d\tilde Q=C\tilde K,\qquad d\tilde K=C^\top\tilde Q, $$
-// four products of $2b^2d$ operations. Spreading to tokens is the transpose of pooling: each query of $x$ gets $d\tilde
-// Q_x/c_x$, each key of $y$ gets $d\tilde K_y/c_y$, each value of $y$ gets $d\tilde V_y$.
+// four products of $2b^2d$ operations. Spreading to tokens is the transpose of pooling: each
+// query of $x$ gets $d\tilde Q_x/c_x$, each key of $y$ gets $d\tilde K_y/c_y$, each value of
+// $y$ gets $d\tilde V_y$.
 //
-// The matrices are cut into squares of 64 boxes for the small products of tensor/gemm.h. Rows of squares are the items of
-// the parallel loops (columns of squares for what is summed over rows), so the order of every sum is fixed.
+// The matrices are cut into squares of 64 boxes for the small products of tensor/gemm.h. Rows
+// of squares are the items of the parallel loops (columns of squares for what is summed over
+// rows), so the order of every sum is fixed.
 
 #include "mra/fused.h"
 
@@ -37,7 +41,8 @@ static int squares(const mra_fused_plan *plan)
     return (plan->blocks + SQUARE - 1) / SQUARE;
 }
 
-// Rows (or columns) of square i, and which of the two prepared sizes that is: 1 for a ragged last one.
+// Rows (or columns) of square i, and which of the two prepared sizes that is: 1 for a ragged
+// last one.
 static int square_length(const mra_fused_plan *plan, int i)
 {
     int left = plan->blocks - i * SQUARE;
@@ -62,7 +67,8 @@ void mra_fused_coarse_prepare(mra_fused_plan *plan)
         }
 }
 
-// panel[d, 64] = factor * rows[length, d]^T, for every square: the right-hand side of an outer product.
+// panel[d, 64] = factor * rows[length, d]^T, for every square: the right-hand side of an outer
+// product.
 typedef struct panel_loop {
     const mra_fused_plan *plan;
     const float *rows;
@@ -199,8 +205,9 @@ void mra_fused_coarse_forward(mra_fused_head *head)
 
 // ### Gradients
 //
-// For a row of squares: the weights once more (they are not kept between the passes), the gradients $C$ of the
-// logits in place of the ranking, and from them the gradients of the pooled queries.
+// For a row of squares: the weights once more (they are not kept between the passes), the
+// gradients $C$ of the logits in place of the ranking, and from them the gradients of the
+// pooled queries.
 static void backward_rows(void *context, size_t item, int thread)
 {
     mra_fused_head *head = context;

@@ -1,20 +1,23 @@
 // ## A block of rows, forward
 //
-// The $s$ queries of block $x$ attend to the keys of its refined boxes one by one, and to all other blocks through one
-// coefficient each. Both parts belong to the same softmax, so one running maximum serves both (online softmax;
-// Milakov & Gimelshein, "Online normalizer calculation for softmax", 2018): with $m_i$ the largest logit that row $i$ has
-// met so far, whether of a single key or of a box,
+// The $s$ queries of block $x$ attend to the keys of its refined boxes one by one, and to all
+// other blocks through one coefficient each. Both parts belong to the same softmax, so one
+// running maximum serves both (online softmax; Milakov & Gimelshein, "Online normalizer
+// calculation for softmax", 2018): with $m_i$ the largest logit that row $i$ has met so far,
+// whether of a single key or of a box,
 // $$ l_i=\sum e^{\text{logit}-m_i},\qquad o_i=\sum e^{\text{logit}-m_i}\,v, $$
-// and whenever $m_i$ grows to $m_i'$ both are multiplied by $e^{m_i-m_i'}\le 1$. No exponent is ever positive, so nothing
-// overflows, and no row is left with a vanishing normaliser: the term of the maximum itself is 1.
+// and whenever $m_i$ grows to $m_i'$ both are multiplied by $e^{m_i-m_i'}\le 1$. No exponent is
+// ever positive, so nothing overflows, and no row is left with a vanishing normaliser: the term
+// of the maximum itself is 1.
 //
-// The maximum starts at $M_x$, the largest coarse logit of the row of blocks. The refined boxes come in chunks whose
-// tiles of logits stay in the first-level cache; at the end the coarse part joins with factor $e^{M_x-m_i}$.
+// The maximum starts at $M_x$, the largest coarse logit of the row of blocks. The refined boxes
+// come in chunks whose tiles of logits stay in the first-level cache; at the end the coarse
+// part joins with factor $e^{M_x-m_i}$.
 //
-// Per box: two products of $2s^2d$ operations ($K_y Q_x^\top$, which is the tile transposed, and $O \mathrel{+}= P V_y$)
-// and $s^2$ exponentials. Memory traffic is the $2sd$ numbers of $K_y$ and $V_y$; at $s=32$, $d=64$ that makes 16
-// operations for every byte read, so the products run at the processor's rate from the second-level
-// cache on.
+// Per box: two products of $2s^2d$ operations ($K_y Q_x^\top$, which is the tile transposed,
+// and $O \mathrel{+}= P V_y$) and $s^2$ exponentials. Memory traffic is the $2sd$ numbers of
+// $K_y$ and $V_y$; at $s=32$, $d=64$ that makes 16 operations for every byte read, so the
+// products run at the processor's rate from the second-level cache on.
 
 #include "mra/fused.h"
 
@@ -36,10 +39,9 @@ static void hide_absent_keys(const mra_fused_head *head, int y, float *tile)
     }
 }
 
-// Raises row_max[lanes] to the largest of keys[count, lanes]; change[lanes] = exp(old - new). Whether any rose.
-static bool raise_maximum(const float *tile, int keys, int lanes, float *row_max, float *change)
+// Raises row_max[lanes] to the largest of tile[keys, lanes]; change[lanes] = exp(old - new).
+static void raise_maximum(const float *tile, int keys, int lanes, float *row_max, float *change)
 {
-    bool rose = false;
     for (int g = 0; g < lanes; g += MRA_LANES) {
         mra_lanes *held = (mra_lanes *)(row_max + g);
         mra_lanes old = *held, largest = old;
@@ -48,9 +50,7 @@ static bool raise_maximum(const float *tile, int keys, int lanes, float *row_max
                 mra_lanes_max(largest, *(const mra_lanes *)(tile + (size_t)j * lanes + g));
         *held = largest;
         *(mra_lanes *)(change + g) = mra_lanes_exp(old - largest);
-        for (int i = g; i < g + MRA_LANES; i++) rose = rose || change[i] != 1;
     }
-    return rose;
 }
 
 // tile <- exp(tile - row_max), and adds the sums over keys to row_sum[lanes].
@@ -73,13 +73,15 @@ static void exponentiate(float *tile, int keys, int lanes, const float *row_max,
 static void rescale(const mra_fused_plan *plan, const float *change, float *row_sum, float *out)
 {
     for (int i = 0; i < plan->scale; i++) {
+        if (change[i] == 1) continue;
         row_sum[i] *= change[i];
         float *row = out + (size_t)i * plan->d;
         for (int c = 0; c < plan->d; c++) row[c] *= change[i];
     }
 }
 
-// The refined boxes of row x, chunk by chunk: out[s, d], row_sum and row_max are brought up to date.
+// The refined boxes of row x, chunk by chunk: out[s, d], row_sum and row_max are brought up to
+// date.
 static void attend_fine(const mra_fused_head *head, int x, mra_fused_scratch *scratch,
                         float *row_max, float *row_sum)
 {
@@ -97,20 +99,26 @@ static void attend_fine(const mra_fused_head *head, int x, mra_fused_scratch *sc
         int tiles = end - start < plan->chunk ? end - start : plan->chunk;
         for (int t = 0; t < tiles; t++) {
             float *tile = scratch->tile + (size_t)t * size;
+            mra_fused_fetch(plan, head->rows[MRA_FUSED_V][column[t]]);
             mra_small_gemm_run(&plan->inner, head->rows[MRA_FUSED_K][column[t]], scratch->query,
                                tile);
             hide_absent_keys(head, column[t], tile);
         }
-        bool rose = raise_maximum(scratch->tile, tiles * s, lanes, row_max, change);
-        if (rose && start > first) rescale(plan, change, row_sum, scratch->out);
+        raise_maximum(scratch->tile, tiles * s, lanes, row_max, change);
+        if (start > first) rescale(plan, change, row_sum, scratch->out);
         exponentiate(scratch->tile, tiles * s, lanes, row_max, row_sum);
-        for (int t = 0; t < tiles; t++)
+        for (int t = 0; t < tiles; t++) {
+            // Rows follow one another in the list: a key of the next chunk or row.
+            if (start + tiles + t < record->row_start[plan->blocks])
+                mra_fused_fetch(plan, head->rows[MRA_FUSED_K][column[tiles + t]]);
             mra_small_gemm_run(&plan->to_row, scratch->tile + (size_t)t * size,
                                head->rows[MRA_FUSED_V][column[t]], scratch->out);
+        }
     }
 }
 
-// Joins the coarse part, divides by the normaliser, writes z and what the backward pass needs to know of row i.
+// Joins the coarse part, divides by the normaliser, writes z and what the backward pass needs
+// to know of row i.
 static void finish_row(const mra_fused_head *head, int x, int i, const float *out,
                        float row_max, float row_sum)
 {
@@ -163,7 +171,8 @@ static void attend_block(void *context, size_t item, int thread)
             0;
 }
 
-// Unmasked queries of row x have nothing to attend to if the row holds no refined box and no coarse one.
+// Unmasked queries of row x have nothing to attend to if the row holds no refined box and no
+// coarse one.
 static long long count_empty_rows(const mra_fused_head *head)
 {
     const mra_fused_record *record = head->record;

@@ -1,9 +1,10 @@
 // Sixteen queries side by side.
 //
-// The fused path keeps every tile of logits *transposed*: a row of the tile is a key, its entries are the
-// queries of the block. The softmax then runs down the columns, so that maximum, exponential and sum are plain
-// vector operations on sixteen queries at a time, with no reduction across a vector. GCC's vector types say this
-// directly, on any processor: one AVX-512 register where there is one, two or four narrower ones elsewhere.
+// The fused path keeps every tile of logits *transposed*: a row of the tile is a key, its
+// entries are the queries of the block. The softmax then runs down the columns, so that
+// maximum, exponential and sum are plain vector operations on sixteen queries at a time, with
+// no reduction across a vector. GCC's vector types say this directly, on any processor: one
+// AVX-512 register where there is one, two or four narrower ones elsewhere.
 #ifndef MRA_MRA_FUSED_LANES_H
 #define MRA_MRA_FUSED_LANES_H
 

@@ -1,13 +1,15 @@
 // ## What the fused path prepares
 //
-// Nothing is allocated while attention runs: shape and options fix the size of every buffer, and one block of memory is
-// laid out once. The two functions that lay it out are each called twice, first without memory, to count.
+// Nothing is allocated while attention runs: shape and options fix the size of every buffer,
+// and one block of memory is laid out once. The two functions that lay it out are each called
+// twice, first without memory, to count.
 //
-// For a head of $n$ tokens in $b = n/s$ blocks, the workspace holds $4 b^2$ numbers (coarse logits, their ranking, the
-// scratch of the selection; later their gradients), some $O(n)$, and room for copies of $q$, $k$, $v$ and $dz$. That
-// room is touched only for blocks that cannot be used where they lie (ragged, masked in part, or permuted by a
-// grid), so without those it takes addresses and no memory. What has to survive from the forward to the backward
-// pass is small: pooled rows ($3nd/s$), the list of refined boxes, and two numbers a query.
+// For a head of $n$ tokens in $b = n/s$ blocks, the workspace holds $4 b^2$ numbers (coarse
+// logits, their ranking, the scratch of the selection; later their gradients), some $O(n)$, and
+// room for copies of $q$, $k$, $v$ and $dz$. That room is touched only for blocks that cannot
+// be used where they lie (ragged, masked in part, or permuted by a grid), so without those it
+// takes addresses and no memory. What has to survive from the forward to the backward pass is
+// small: pooled rows ($3nd/s$), the list of refined boxes, and two numbers a query.
 
 #include "mra/fused.h"
 
@@ -18,7 +20,8 @@
 #include "mra/selection.h"
 
 enum {
-    TILE_OF_EXACT = 32,  // for R = {1} blocks are no more than a way to cut the loops
+    TILE_OF_EXACT = 32,    // for R = {1} blocks are no more than a way to cut the loops
+    CACHE_BYTES = 8 << 20, // keys and values of a head that may be expected to stay in a cache
     CHUNK_FLOATS = 8192, // logits of a chunk of tiles: 32 KiB, the size of a first-level cache
     LARGEST_BLOCKS = 46340 // so that the index of a box fits an int32_t
 };
@@ -49,6 +52,7 @@ mra_status mra_fused_plan_make(mra_fused_plan *plan, mra_shape shape,
     plan->chunk = CHUNK_FLOATS / (s * lanes) > 1 ? CHUNK_FLOATS / (s * lanes) : 1;
     plan->budget = options->scales == 1 ? all : mra_refinement_budget(options, shape.n, 1, all);
     plan->all_refined = plan->budget == all;
+    plan->scattered = (size_t)shape.n * d * 2 * sizeof(float) > CACHE_BYTES;
     plan->logit_scale = (float)(options->logit_scale != 0 ? options->logit_scale : 1 / sqrt(d));
     plan->order = order;
     plan->inner = mra_small_gemm_prepare(s, lanes, d, d, lanes, lanes, 0);
@@ -107,9 +111,9 @@ static void place_rows(mra_fused_head *head, const mra_fused_plan *plan, mra_lay
     head->dvalue = take_floats(m, blocks, d);
 }
 
-// What depends on how the head is shared. One thread adds to keys and values while it walks the rows, so it needs room for
-// all of them at once; several threads walk the rows first and the columns afterwards, so they need the list of columns
-// and all transposed rows.
+// What depends on how the head is shared. One thread adds to keys and values while it walks the
+// rows, so it needs room for all of them at once; several threads walk the rows first and the
+// columns afterwards, so they need the list of columns and all transposed rows.
 static void place_shared(mra_fused_head *head, const mra_fused_plan *plan, mra_layout *m)
 {
     size_t blocks = (size_t)plan->blocks, s = (size_t)plan->scale, d = (size_t)plan->d;

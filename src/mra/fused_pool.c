@@ -1,14 +1,16 @@
 // ## Blocks and their pooled rows
 //
-// Pooling replaces the $s$ queries of a block by their mean, $\tilde Q_x = \frac1{c_x}\sum_{i\in x} q_i$, and likewise the keys;
-// values are summed, because a box hands its rows $\mu$ times the *sum* of the values (paper, "Coefficient Approximation").
-// The means run over unmasked tokens only; $c_x$ counts them. One pass over $q$, $k$ and $v$: $O(nd)$ operations, and
-// it is bound by memory, not by arithmetic.
+// Pooling replaces the $s$ queries of a block by their mean, $\tilde Q_x =
+// \frac1{c_x}\sum_{i\in x} q_i$, and likewise the keys; values are summed, because a box hands
+// its rows $\mu$ times the *sum* of the values (paper, "Coefficient Approximation"). The means
+// run over unmasked tokens only; $c_x$ counts them. One pass over $q$, $k$ and $v$: $O(nd)$
+// operations, and it is bound by memory, not by arithmetic.
 //
-// The same pass decides where the small products will read a block. They want $s$ rows without gaps, and rows that hold
-// no stray numbers. A block of $s$ unmasked tokens in a row is used where it lies. Any other, be it ragged, masked in
-// part or scattered by a grid, is copied, with zeros in the place of what is missing: zero rows change no
-// sum, and whatever padding contains, even NaN, stays outside.
+// The same pass decides where the small products will read a block. They want $s$ rows without
+// gaps, and rows that hold no stray numbers. A block of $s$ unmasked tokens in a row is used
+// where it lies. Any other, be it ragged, masked in part or scattered by a grid, is copied,
+// with zeros in the place of what is missing: zero rows change no sum, and whatever padding
+// contains, even NaN, stays outside.
 
 #include "mra/fused.h"
 
@@ -113,8 +115,8 @@ bool mra_fused_all_finite(const float *values, size_t count)
     return largest < infinite;
 }
 
-// Transposition, so that the queries of a block become the columns of its tiles. It costs $sd$ moves once per row of
-// blocks, against $2 s^2 d$ operations for each of its boxes.
+// Transposition, so that the queries of a block become the columns of its tiles. It costs $sd$
+// moves once per row of blocks, against $2 s^2 d$ operations for each of its boxes.
 void mra_transpose(const float *rows, int count, int d, float factor, float *to, int stride)
 {
     for (int c = 0; c < d; c++) {

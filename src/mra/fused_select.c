@@ -1,12 +1,13 @@
 // ## Which boxes are refined
 //
-// Ranking and choosing are those of the chapter on selection. What is added here is speed: at $n=65536$ there are four
-// million coarse boxes, of which 16384 are wanted, and to look for the $m$-th largest among all of them takes longer than
-// to compute them. So most are discarded first, by a bound that costs one comparison each. Deal the scores into
-// groups of $32$; each group's largest score is a score. The $m$-th largest of *these* is a bound that at least $m$
-// scores reach, so nothing below it is among the $m$ largest. What is left (little more than $m$, if the large
-// scores are scattered) goes to the exact selection. The outcome is the same, ties included, whatever the scores: if the
-// bound leaves too many, all of them go.
+// Ranking and choosing are those of the chapter on selection. What is added here is speed: at
+// $n=65536$ there are four million coarse boxes, of which 16384 are wanted, and to look for the
+// $m$-th largest among all of them takes longer than to compute them. So most are discarded
+// first, by a bound that costs one comparison each. Deal the scores into groups of $32$; each
+// group's largest score is a score. The $m$-th largest of *these* is a bound that at least $m$
+// scores reach, so nothing below it is among the $m$ largest. What is left (little more than
+// $m$, if the large scores are scattered) goes to the exact selection. The outcome is the same,
+// ties included, whatever the scores: if the bound leaves too many, all of them go.
 
 #include "mra/fused.h"
 
@@ -19,8 +20,8 @@ enum {
     STRIDE = 32 // scores looked at together for whether any reaches the bound
 };
 
-// largest[i] = the largest of score[i], score[i + groups], score[i + 2 groups], ...: groups that a vector unit takes 16
-// at a time.
+// largest[i] = the largest of score[i], score[i + groups], score[i + 2 groups], ...: groups
+// that a vector unit takes 16 at a time.
 static void group_maxima(const float *score, size_t count, size_t groups, float *largest)
 {
     for (size_t i = 0; i < groups; i++) largest[i] = score[i];
@@ -33,7 +34,8 @@ static void group_maxima(const float *score, size_t count, size_t groups, float 
     }
 }
 
-// Indices, ascending, and scores of those that reach the bound; SIZE_MAX if there are more than `room`.
+// Indices, ascending, and scores of those that reach the bound; SIZE_MAX if there are more than
+// `room`.
 static size_t shortlist(const float *score, size_t count, float bound, size_t room,
                         int32_t *index, float *reached)
 {
@@ -51,13 +53,14 @@ static size_t shortlist(const float *score, size_t count, float bound, size_t ro
     return length;
 }
 
-// mra_select_largest on score[0 .. count), by way of a shortlist if that pays; scratch[2 * count].
+// mra_select_largest on score[0 .. count), by way of a shortlist if that pays; scratch[2 *
+// count].
 static size_t select_largest(const float *score, size_t count, size_t m, int32_t *index,
                              int32_t *scratch)
 {
     size_t groups = count / GROUP, room = count / SHARE;
     if (m == 0 || groups < 2 * m) return mra_select_largest(score, count, m, index, scratch);
-    // The scratch holds in turn group maxima or the scores of the shortlist, its indices, and what the selection needs.
+    // Scratch: group maxima, then the scores of the shortlist; its indices; the rest.
     float *value = (float *)scratch;
     int32_t *place = scratch + room, *rest = scratch + 2 * room;
     group_maxima(score, count, groups, value);
@@ -73,8 +76,9 @@ static size_t select_largest(const float *score, size_t count, size_t m, int32_t
     return chosen;
 }
 
-// The chosen boxes come as ascending indices $x\,b+y$; they become a list of columns for every row, in place. Boxes
-// without a query or without a key are dropped here: when the budget is large, they may be among the chosen.
+// The chosen boxes come as ascending indices $x\,b+y$; they become a list of columns for every
+// row, in place. Boxes without a query or without a key are dropped here: when the budget is
+// large, they may be among the chosen.
 static void list_boxes(mra_fused_head *head, size_t chosen)
 {
     const mra_fused_plan *plan = head->plan;

@@ -71,13 +71,15 @@ static mra_status open_data(trainer *trainer, mra_error *err)
                                    .bucketed = options->bucketed,
                                    .multiple = options->multiple,
                                    .seed = options->seed};
+    mra_split dev = options->memorise ? MRA_TRAIN : MRA_DEV;
+    mra_split test = options->memorise ? MRA_TRAIN : MRA_TEST;
     status = mra_batches_create(&trainer->train, trainer->data, MRA_TRAIN, 0, &batches, err);
     if (status == MRA_OK)
-        status = mra_batches_create(&trainer->dev, trainer->data, MRA_DEV,
-                                    options->dev_examples, &batches, err);
+        status = mra_batches_create(&trainer->dev, trainer->data, dev, options->dev_examples,
+                                    &batches, err);
     if (status == MRA_OK)
-        status = mra_batches_create(&trainer->test, trainer->data, MRA_TEST,
-                                    options->test_examples, &batches, err);
+        status = mra_batches_create(&trainer->test, trainer->data, test, options->test_examples,
+                                    &batches, err);
     return status;
 }
 

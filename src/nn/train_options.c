@@ -14,6 +14,7 @@
 static const char *const pooling_names[] = {"all", "tokens", NULL};
 static const char *const batching_names[] = {"padded", "bucketed", NULL};
 static const char *const anneal_names[] = {"linear", "cosine", NULL};
+static const char *const evaluate_names[] = {"held_out", "training", NULL};
 
 // ---- Reading --------------------------------------------------------------------------------------
 
@@ -135,6 +136,7 @@ static void read_training(reader *reader, mra_train_options *options)
     options->clip = read_real(reader, "train.clip", 0.0, 0.0, 1e9);
     options->batch = (int)read_int(reader, "train.batch", 32, 1, 65536);
     options->bucketed = read_choice(reader, "train.batching", batching_names) == 1;
+    options->memorise = read_choice(reader, "train.evaluate", evaluate_names) == 1;
     options->multiple = (int)read_int(reader, "train.multiple", 32, 1, 1 << 20);
     options->log_every = read_int(reader, "train.log_every", 50, 1, LARGE);
     options->eval_every = read_int(reader, "train.eval_every", 500, 1, LARGE);
@@ -224,6 +226,7 @@ size_t mra_train_options_text(const mra_train_options *options, char *buffer, si
          (long long)options->eval_every);
     line(&text, "train.dev_examples=%zu\ntrain.test_examples=%zu\n", options->dev_examples,
          options->test_examples);
+    if (options->memorise) line(&text, "train.evaluate=%s\n", evaluate_names[1]);
     line(&text, "train.seed=%llu\n", (unsigned long long)options->seed);
     return text.used + 1;
 }

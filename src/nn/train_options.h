@@ -24,7 +24,8 @@
 //     [train]     steps 5000, batch 32, batching padded | bucketed, multiple 32, learning_rate 1e-4, warmup 1000,
 //                 anneal linear | cosine, weight_decay 0, clip 0 (largest norm of the gradient; 0: no clipping),
 //                 log_every 50, eval_every 500, dev_examples 0, test_examples 0 (0: all of the split),
-//                 checkpoint_every 200, seed 1
+//                 checkpoint_every 200, seed 1,
+//                 evaluate held_out | training (training: dev and test are the training examples, to see them learned by heart)
 typedef struct mra_train_options {
     mra_dataset_options data;     // its strings belong to the settings
     mra_classifier_options model; // vocabulary and classes: from the data, once they are open
@@ -33,6 +34,7 @@ typedef struct mra_train_options {
     double clip;
     int batch, multiple;
     bool bucketed;
+    bool memorise; // evaluate on the training examples, in place of dev and test
     int64_t log_every, eval_every, checkpoint_every;
     size_t dev_examples, test_examples;
     uint64_t seed;

@@ -1,8 +1,9 @@
 // What the files of the cpu device share: private to src/tensor/cpu_*.c.
 //
 // A kernel cuts its work into items whose size depends on the shape alone and hands them to
-// mra_parallel_for (core/parallel.h). Items are as large as a core's cache likes: large enough that
-// handing them out costs nothing, small enough that two threads end at about the same time.
+// mra_parallel_for (core/parallel.h). Items are as large as a core's cache likes: large enough
+// that handing them out costs nothing, small enough that two threads end at about the same
+// time.
 #ifndef MRA_TENSOR_CPU_H
 #define MRA_TENSOR_CPU_H
 
@@ -10,7 +11,8 @@
 #include "core/parallel.h"
 #include "tensor/kernels.h"
 
-// Entries of an item of an entry-by-entry loop: 64 KiB of each array, a cache's worth for three.
+// Entries of an item of an entry-by-entry loop: 64 KiB of each array, a cache's worth for
+// three.
 enum { MRA_CPU_ENTRIES = 16384 };
 
 // The half-open range of entries (or rows) that belongs to an item.
@@ -29,7 +31,8 @@ static inline mra_range mra_range_of(size_t item, size_t per_item, size_t total)
     return (mra_range){begin, begin + (rest < per_item ? rest : per_item)};
 }
 
-// How many rows of `width` floats make an item: about MRA_CPU_ENTRIES entries, at least one row.
+// How many rows of `width` floats make an item: about MRA_CPU_ENTRIES entries, at least one
+// row.
 static inline size_t mra_rows_per_item(size_t width)
 {
     size_t rows = MRA_CPU_ENTRIES / (width ? width : 1);
@@ -39,8 +42,9 @@ static inline size_t mra_rows_per_item(size_t width)
 // Runs body over `items` on the threads of the device.
 void mra_cpu_loop(mra_device *device, size_t items, mra_loop_body body, void *context);
 
-// Working memory of one kernel call: `count` pieces of `size` bytes, uninitialised, valid until the
-// next call of mra_cpu_scratch on this device. NULL sets MRA_NO_MEMORY in *err, naming `kernel`.
+// Working memory of one kernel call: `count` pieces of `size` bytes, uninitialised, valid until
+// the next call of mra_cpu_scratch on this device. NULL sets MRA_NO_MEMORY in *err, naming
+// `kernel`.
 void *mra_cpu_scratch(mra_device *device, size_t count, size_t size, const char *kernel,
                       mra_error *err);
 // Another piece for the same call; the earlier ones stay valid.
@@ -57,7 +61,8 @@ void mra_cpu_sum_rows(size_t rows, size_t width, const float *x, size_t stride,
 void mra_cpu_add_parts(mra_device *device, size_t parts, size_t count, const float *part,
                        float *y);
 
-// The functions of the table, each in the file that its group names; contracts in tensor/kernels.h.
+// The functions of the table, each in the file that its group names; contracts in
+// tensor/kernels.h.
 
 // cpu_elementwise.c
 mra_status mra_cpu_fill(mra_device *, size_t, float, float *, mra_error *);

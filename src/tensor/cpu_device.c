@@ -1,7 +1,7 @@
 // The cpu device: its memory, its table of kernels, and what the kernels share.
 //
-// Device memory is host memory. Working memory of the kernels comes from one arena that is reset by each
-// call, so that after the largest call no other asks the system for any.
+// Device memory is host memory. Working memory of the kernels comes from one arena that is
+// reset by each call, so that after the largest call no other asks the system for any.
 
 #include "tensor/cpu_device.h"
 
@@ -48,7 +48,7 @@ static const mra_kernels cpu_kernels = {
     .sum_of_squares = mra_cpu_sum_of_squares,
 };
 
-// ---- Memory ---------------------------------------------------------------------------------------
+// ---- Memory ---------------------------------------------------------------------------------
 
 static void *cpu_allocate(mra_device *device, size_t bytes)
 {
@@ -103,7 +103,7 @@ mra_status mra_cpu_open(mra_device **device, int threads, mra_error *err)
     return MRA_OK;
 }
 
-// ---- What the kernels share -----------------------------------------------------------------------
+// ---- What the kernels share -----------------------------------------------------------------
 
 void mra_cpu_loop(mra_device *device, size_t items, mra_loop_body body, void *context)
 {
@@ -133,7 +133,8 @@ void *mra_cpu_more_scratch(mra_device *device, size_t count, size_t size, const 
 
 enum { STRIP = 64, RUN = 32 }; // columns kept in registers; rows of a partial sum
 
-// Up to STRIP columns of mra_cpu_sum_rows: the totals stay in registers while the rows stream by.
+// Up to STRIP columns of mra_cpu_sum_rows: the totals stay in registers while the rows stream
+// by.
 static void sum_strip(size_t rows, size_t width, const float *x, size_t stride,
                       const uint8_t *mask, float *total)
 {

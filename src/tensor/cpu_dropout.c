@@ -1,16 +1,18 @@
-// Dropout on the cpu: Philox4x32-10 on sixteen counters at once.
+// Dropout on the cpu: Philox4x32-10 on many counters at once.
 //
-// Whether entry i is kept is a function of (seed, stream, i) alone (core/random.h), so nothing is
-// stored for the backward pass. The price is ten rounds of Philox for four entries, twice; it is small only if
-// sixteen blocks go through the rounds side by side, one in each lane of a 512-bit register. The numbers are those of
+// Whether entry i is kept is a function of (seed, stream, i) alone (core/random.h), so nothing
+// is stored for the backward pass. The price is ten rounds of Philox for four entries, twice.
+// It is small only if many blocks go through the rounds side by side: a few registers of 8
+// lanes, so that the products of one hide the latency of the others. The numbers are those of
 // mra_uniform_at(), which tests/tensor checks entry by entry.
 
 #include "tensor/cpu.h"
 
 enum {
-    LANES = 32,
-    GROUP = 4 * LANES
-}; // blocks of four words side by side; entries they decide
+    LANES = 32,        // blocks of Philox that go side by side
+    GROUP = 4 * LANES, // entries that they decide
+    DRAWN = 64 * GROUP // entries whose numbers are drawn before any is used
+};
 
 typedef struct dropout_context {
     size_t count;
@@ -21,8 +23,8 @@ typedef struct dropout_context {
     bool add;
 } dropout_context;
 
-// The four words of LANES counters. Each 32-bit word has a lane of 64 bits, where its product is made:
-// nothing has to change lanes between rounds.
+// The four words of LANES counters. Each 32-bit word has a lane of 64 bits, where its product
+// is made: nothing has to change lanes between rounds.
 typedef struct philox_lanes {
     uint64_t x0[LANES], x1[LANES], x2[LANES], x3[LANES];
 } philox_lanes;
@@ -75,12 +77,13 @@ static inline void uniform_group(uint64_t seed, uint64_t stream, uint64_t block,
     }
 }
 
-static inline void drop_entries(const dropout_context *c, size_t first, size_t count,
-                                const float uniform[GROUP])
+// Apart from drawing, so that x and y are passed over in long runs, which memory likes.
+static void drop_entries(const dropout_context *c, mra_range range, const float *uniform)
 {
     const float p = c->p, factor = 1.0f / (1.0f - p);
-    const float *x = c->x + first;
-    float *y = c->y + first;
+    const float *x = c->x + range.begin;
+    float *y = c->y + range.begin;
+    const size_t count = range.end - range.begin;
     if (c->add) {
 #pragma omp simd
         for (size_t i = 0; i < count; i++) y[i] += uniform[i] >= p ? factor * x[i] : 0.0f;
@@ -95,10 +98,12 @@ static void dropout_item(void *context, size_t item, int thread)
     (void)thread;
     const dropout_context *c = context;
     const mra_range range = mra_range_of(item, MRA_CPU_ENTRIES, c->count);
-    for (size_t i = range.begin; i < range.end; i += GROUP) {
-        float uniform[GROUP];
-        uniform_group(c->seed, c->stream, i / 4, uniform);
-        drop_entries(c, i, range.end - i < GROUP ? range.end - i : GROUP, uniform);
+    float uniform[DRAWN];
+    for (size_t begin = range.begin; begin < range.end; begin += DRAWN) {
+        const size_t end = range.end - begin < DRAWN ? range.end : begin + DRAWN;
+        for (size_t i = begin; i < end; i += GROUP)
+            uniform_group(c->seed, c->stream, i / 4, uniform + (i - begin));
+        drop_entries(c, (mra_range){begin, end}, uniform);
     }
 }
 

@@ -1,5 +1,5 @@
-// Entry-by-entry kernels of the cpu device. They do next to no arithmetic: what they cost is the memory
-// they pass over, so each loop reads and writes every array once and nothing else.
+// Entry-by-entry kernels of the cpu device. They do next to no arithmetic: what they cost is
+// the memory they pass over, so each loop reads and writes every array once and nothing else.
 
 #include "tensor/cpu.h"
 

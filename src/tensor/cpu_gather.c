@@ -1,9 +1,10 @@
 // Looking rows up in a table, and the way back, on the cpu.
 //
-// The way back adds many rows of dy to few rows of the table: a scatter. Adding as they come would need atomic
-// additions, whose order, and so whose rounding, changes from run to run. Instead the entries are sorted by table row
-// (a counting sort, which keeps their order) and cut into runs of at most 512 of one row; each run is summed on its
-// own, and the sums of the runs are added in their order.
+// The way back adds many rows of dy to few rows of the table: a scatter. Adding as they come
+// would need atomic additions, whose order, and so whose rounding, changes from run to run.
+// Instead the entries are sorted by table row (a counting sort, which keeps their order) and
+// cut into runs of at most 512 of one row; each run is summed on its own, and the sums of the
+// runs are added in their order.
 
 #include <string.h>
 
@@ -38,7 +39,7 @@ mra_status mra_cpu_gather(mra_device *device, size_t count, int width, const flo
     return MRA_OK;
 }
 
-// ---- Scatter ----------------------------------------------------------------------------------------
+// ---- Scatter --------------------------------------------------------------------------------
 
 typedef struct run_of_row {
     size_t begin, end; // positions in the sorted order
@@ -124,7 +125,7 @@ mra_status mra_cpu_scatter_add(mra_device *device, size_t count, int rows, int w
     return MRA_OK;
 }
 
-// ---- Positions --------------------------------------------------------------------------------------
+// ---- Positions ------------------------------------------------------------------------------
 
 typedef struct positions_context {
     size_t batch, n, width;

@@ -1,16 +1,18 @@
-// GELU on the cpu: y = x Phi(x) with Phi(x) = (1 + erf(x / sqrt 2)) / 2 (Hendrycks & Gimpel, "Gaussian error
-// linear units", 2016).
+// GELU on the cpu: y = x Phi(x) with Phi(x) = (1 + erf(x / sqrt 2)) / 2 (Hendrycks & Gimpel,
+// "Gaussian error linear units", 2016).
 //
-// The C library's erff is a call per number, and branches. For loops that run on whole registers, write for
-// x >= 0
+// The C library's erff is a call per number, and branches. For loops that run on whole
+// registers, write for x >= 0
 //
 //     Phi(-x) = exp(-x^2 / 2) t Q(t),    t = 1 / (1 + 0.35 x),
 //
-// which has the shape of formula 7.1.26 of Abramowitz & Stegun: the exponential carries the decay, so that what is
-// left is smooth and the *relative* error stays small far out in the tail. Q is the polynomial of degree 8 that
-// agrees with Phi(-x) exp(x^2 / 2) / t at the Chebyshev nodes of the range of t for 0 <= x <= 13.2, where exp(-x^2 / 2)
-// reaches the smallest float; its largest relative error there is 3.9e-8. Phi(x) = 1 - Phi(-x) does the rest. The
-// derivative, Phi(x) + x phi(x) with phi(x) = exp(-x^2 / 2) / sqrt(2 pi), uses the same exponential.
+// which has the shape of formula 7.1.26 of Abramowitz & Stegun: the exponential carries the
+// decay, so that what is left is smooth and the *relative* error stays small far out in the
+// tail. Q is the polynomial of degree 8 that agrees with Phi(-x) exp(x^2 / 2) / t at the
+// Chebyshev nodes of the range of t for 0 <= x <= 13.2, where exp(-x^2 / 2) reaches the
+// smallest float; its largest relative error there is 3.9e-8. Phi(x) = 1 - Phi(-x) does the
+// rest. The derivative, Phi(x) + x phi(x) with phi(x) = exp(-x^2 / 2) / sqrt(2 pi), uses the
+// same exponential.
 
 #include <math.h>
 

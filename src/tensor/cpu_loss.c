@@ -1,5 +1,6 @@
-// Cross-entropy on the cpu. Only log-sum-exp of each row is kept for the backward pass, which takes the
-// softmax from it again; with tens of thousands of classes the probabilities would be the largest array of the step.
+// Cross-entropy on the cpu. Only log-sum-exp of each row is kept for the backward pass, which
+// takes the softmax from it again; with tens of thousands of classes the probabilities would be
+// the largest array of the step.
 
 #include <math.h>
 
@@ -26,7 +27,7 @@ static float log_sum_exp(size_t count, const float *x)
     float sum = 0.0f;
 #pragma omp simd reduction(+ : sum)
     for (size_t j = 0; j < count; j++) sum += mra_exp(x[j] - shift);
-    return shift + logf(sum);
+    return sum == 0.0f ? -INFINITY : shift + logf(sum);
 }
 
 // Whether argmax (the first of equal ones) is at the label. NaN is never right.
@@ -57,16 +58,18 @@ mra_status mra_cpu_cross_entropy(mra_device *device, size_t rows, int classes,
                                  const float *logits, const int32_t *labels, float *lse,
                                  float *loss, int32_t *counts, mra_error *err)
 {
-    const size_t bytes = sizeof(double) + sizeof(int32_t);
-    double *row_loss = mra_cpu_scratch(device, rows, bytes, "cross-entropy", err);
+    const char *name = "cross-entropy";
+    double *row_loss = mra_cpu_scratch(device, rows, sizeof *row_loss, name, err);
     if (!row_loss) return MRA_NO_MEMORY;
+    int32_t *row_right = mra_cpu_more_scratch(device, rows, sizeof *row_right, name, err);
+    if (!row_right) return MRA_NO_MEMORY;
     loss_context context = {.rows = rows,
                             .classes = (size_t)classes,
                             .logits = logits,
                             .labels = labels,
                             .row_lse = lse,
                             .row_loss = row_loss,
-                            .row_right = (int32_t *)(row_loss + rows)};
+                            .row_right = row_right};
     mra_cpu_loop(device, mra_items(rows, mra_rows_per_item(context.classes)), loss_item,
                  &context);
     double sum = 0.0;

@@ -1,6 +1,6 @@
-// LayerNorm and softmax on the cpu. A row is read from memory once; the passes over it that follow find it in
-// the first cache. Sums along a row run in as many lanes as a register has, which depends on the machine and the width,
-// never on threads.
+// LayerNorm and softmax on the cpu. A row is read from memory once; the passes over it that
+// follow find it in the first cache. Sums along a row run in as many lanes as a register has,
+// which depends on the machine and the width, never on threads.
 
 #include <math.h>
 #include <string.h>
@@ -8,7 +8,7 @@
 #include "tensor/cpu.h"
 #include "tensor/vector.h"
 
-// ---- LayerNorm ------------------------------------------------------------------------------------
+// ---- LayerNorm ------------------------------------------------------------------------------
 
 typedef struct norm_context {
     size_t rows, width;
@@ -17,8 +17,8 @@ typedef struct norm_context {
     float *y, *statistics;
 } norm_context;
 
-// The variance is taken around the mean, in a second pass: the mean of squares less the square of the mean
-// would cancel where the mean is large.
+// The variance is taken around the mean, in a second pass: the mean of squares less the square
+// of the mean would cancel where the mean is large.
 static void norm_row(size_t width, float epsilon, const float *x, const float *gamma,
                      const float *beta, float *y, float *statistics)
 {
@@ -119,7 +119,7 @@ mra_status mra_cpu_layer_norm_backward(mra_device *device, size_t rows, int widt
     return MRA_OK;
 }
 
-// ---- Softmax --------------------------------------------------------------------------------------
+// ---- Softmax --------------------------------------------------------------------------------
 
 typedef struct softmax_context {
     size_t rows, width;

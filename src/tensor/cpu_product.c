@@ -1,13 +1,15 @@
 // Matrix products of the cpu device.
 //
-// The rows of a linear layer (batch times tokens: tens of thousands) are cut into slices of 128, a
-// product each. For the widths of a small encoder (64, 128, ...) such a product is generated code
-// (tensor/gemm.h, mra_small_gemm) and its operands stay in the first two caches; the wide layers of
-// larger models go to BLAS. Neither library multiplies quickly by a transposed right-hand side, so
-// y = x W^T first turns W over: a few thousand numbers against millions.
+// The rows of a linear layer (batch times tokens: tens of thousands) are cut into slices of
+// 128, a product each. For the widths of a small encoder (64, 128, ...) such a product is
+// generated code (tensor/gemm.h, mra_small_gemm) and its operands stay in the first two caches;
+// the wide layers of larger models go to BLAS. Neither library multiplies quickly by a
+// transposed right-hand side, so y = x W^T first turns W over: a few thousand numbers against
+// millions.
 //
-// The gradient of the weight, dW = dy^T x, is a sum over all rows. It is cut into parts that depend on the
-// shape alone; each part is summed on its own and the parts are added in their order.
+// The gradient of the weight, dW = dy^T x, is a sum over all rows. It is cut into parts that
+// depend on the shape alone; each part is summed on its own and the parts are added in their
+// order.
 
 #include <string.h>
 
@@ -60,7 +62,7 @@ static void run_slice(const slice_product *slice, int rows, const float *a, cons
              slice->add ? 1.0f : 0.0f, c, slice->ldc);
 }
 
-// ---- y = x B + bias, for B = W^T (forward) or W (backward) --------------------------------------------
+// ---- y = x B + bias, for B = W^T (forward) or W (backward) ----------------------------------
 
 typedef struct rows_context {
     size_t rows;
@@ -127,7 +129,7 @@ mra_status mra_cpu_linear_backward_input(mra_device *device, size_t rows, int in
     return MRA_OK;
 }
 
-// ---- dW += dy^T x --------------------------------------------------------------------------------
+// ---- dW += dy^T x ---------------------------------------------------------------------------
 
 typedef struct weight_context {
     size_t rows, parts;
@@ -190,7 +192,7 @@ mra_status mra_cpu_linear_backward_weight(mra_device *device, size_t rows, int i
     return MRA_OK;
 }
 
-// ---- Column sums: the gradient of a bias --------------------------------------------------------------
+// ---- Column sums: the gradient of a bias ----------------------------------------------------
 
 typedef struct columns_context {
     size_t rows;
@@ -224,7 +226,7 @@ mra_status mra_cpu_add_column_sums(mra_device *device, size_t rows, int width, c
     return MRA_OK;
 }
 
-// ---- Batched products ----------------------------------------------------------------------------
+// ---- Batched products -----------------------------------------------------------------------
 
 enum { GEMM_ROWS = 256 }; // rows of C that one item computes
 

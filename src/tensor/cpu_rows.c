@@ -13,7 +13,7 @@ static inline void copy_or_add(size_t width, const float *restrict x, float *res
         for (size_t j = 0; j < width; j++) y[j] = x[j];
 }
 
-// ---- Moving -----------------------------------------------------------------------------------------
+// ---- Moving ---------------------------------------------------------------------------------
 
 typedef struct swap_context {
     size_t outer, first, second, inner;
@@ -74,7 +74,7 @@ mra_status mra_cpu_copy_columns(mra_device *device, size_t rows, int width, cons
     return MRA_OK;
 }
 
-// ---- Masks and means --------------------------------------------------------------------------------
+// ---- Masks and means ------------------------------------------------------------------------
 
 typedef struct mask_context {
     size_t rows, n, width; // rows: batch * n

@@ -1,8 +1,9 @@
 // A device: where tensors live and who computes on them.
 //
-// Nothing above src/tensor knows which device it runs on: operations call the functions of this table with
-// device pointers. `cpu` (tensor/cpu_*.c) is the first implementation; every function of the table states
-// its contract here, so that another device can be written, and tested, against this page alone.
+// Nothing above src/tensor knows which device it runs on: operations call the functions of this
+// table with device pointers. `cpu` (tensor/cpu_*.c) is the first implementation; every
+// function of the table states its contract here, so that another device can be written, and
+// tested, against this page alone.
 #ifndef MRA_TENSOR_DEVICE_H
 #define MRA_TENSOR_DEVICE_H
 
@@ -30,8 +31,8 @@ typedef struct mra_device {
     void (*close)(struct mra_device *device);
 } mra_device;
 
-// Opens a device by name ("cpu"); `threads` < 1 means the default number. MRA_BAD_INPUT lists the names that
-// exist; MRA_ABSENT says why one that exists cannot be used here.
+// Opens a device by name ("cpu"); `threads` < 1 means the default number. MRA_BAD_INPUT lists
+// the names that exist; MRA_ABSENT says why one that exists cannot be used here.
 mra_status mra_device_open(mra_device **device, const char *name, int threads, mra_error *err);
 void mra_device_close(mra_device *device);
 // Index from 0 until NULL: the names of all devices of this build.

@@ -1,21 +1,25 @@
 // The table of primitive operations that a device offers.
 //
-// A device is this table and the memory functions of tensor/device.h; whoever writes another device
-// implements the functions below and passes the tests of tests/tensor.
+// A device is this table and the memory functions of tensor/device.h; whoever writes another
+// device implements the functions below and passes the tests of tests/tensor.
 //
 // Conventions.
-// - Every pointer is device memory unless its comment says "host". Matrices are row-major, without
-//   gaps. Arrays that are written may not overlap with arrays that are read, except where "in place"
-//   is said.
-// - `add`: true adds the result to what the output holds, false overwrites it (whose content then
-//   does not matter, NaN included).
-// - Results depend on the arguments alone, bit for bit: never on the number of threads, on what ran
-//   before or on the alignment of pointers to less than 64 bytes. Sums are over parts fixed by the
-//   shape, added in a fixed order.
-// - Counts may be 0: nothing happens (sums over nothing are 0).
-// - MRA_NO_MEMORY when there is no working memory; a device with asynchronous errors reports its
-//   own. The functions check no argument: the operations of tensor/tensor.h do.
-// - One thread at a time calls the functions of one device.
+//
+// Every pointer is device memory unless its comment says "host". Matrices are row-major and have
+// no gaps. Arrays that are written may not overlap with arrays that are read, except where a
+// comment says "in place".
+//
+// `add`: true adds the result to what the output holds, false overwrites it (whose content then
+// does not matter, NaN included).
+//
+// Results depend on the arguments alone, bit for bit, never on the number of threads or on what
+// ran before. Sums are over parts fixed by the shape, added in a fixed order.
+//
+// Counts may be 0: nothing happens, and sums over nothing are 0.
+//
+// MRA_NO_MEMORY when there is no working memory; a device with asynchronous errors reports its
+// own. The functions check no argument: the operations of tensor/tensor.h do. One thread at a
+// time calls the functions of one device.
 #ifndef MRA_TENSOR_KERNELS_H
 #define MRA_TENSOR_KERNELS_H
 
@@ -45,7 +49,7 @@ typedef struct mra_product {
 } mra_product;
 
 struct mra_kernels {
-    // ---- Entry by entry: `count` entries ---------------------------------------------------------
+    // ---- Entry by entry: `count` entries ----------------------------------------------------
 
     mra_status (*fill)(mra_device *device, size_t count, float value, float *y, mra_error *err);
     // y = factor x; in place allowed. With factor 1 it is copy, and with `add` y += x.
@@ -68,13 +72,13 @@ struct mra_kernels {
                        mra_error *err);
     mra_status (*gelu_backward)(mra_device *device, size_t count, const float *x,
                                 const float *dy, float *dx, bool add, mra_error *err);
-    // y_i = x_i / (1 - p) where mra_uniform_at(seed, stream, i) >= p, else 0; 0 <= p < 1. Being a
-    // function of (seed, stream, i) the choice is not stored: the backward pass is the same call
-    // with dy for x.
+    // y_i = x_i / (1 - p) where mra_uniform_at(seed, stream, i) >= p, else 0; 0 <= p < 1. Being
+    // a function of (seed, stream, i) the choice is not stored: the backward pass is the same
+    // call with dy for x.
     mra_status (*dropout)(mra_device *device, size_t count, float p, uint64_t seed,
                           uint64_t stream, const float *x, float *y, bool add, mra_error *err);
 
-    // ---- Products --------------------------------------------------------------------------------
+    // ---- Products ---------------------------------------------------------------------------
 
     // C_i (+)= alpha op(A_i) op(B_i) for matrices that follow one another without gaps.
     mra_status (*gemm)(mra_device *device, const mra_product *product, const float *a,
@@ -94,16 +98,17 @@ struct mra_kernels {
     mra_status (*add_column_sums)(mra_device *device, size_t rows, int width, const float *x,
                                   float *y, mra_error *err);
 
-    // ---- Along rows ------------------------------------------------------------------------------
+    // ---- Along rows -------------------------------------------------------------------------
 
-    // y = gamma (x - mean) inverse + beta per row of x[rows, width]; statistics[rows, 2] receives
-    // mean and inverse = 1 / sqrt(variance + epsilon), with the variance over `width` entries.
+    // y = gamma (x - mean) inverse + beta per row of x[rows, width]; statistics[rows, 2]
+    // receives mean and inverse = 1 / sqrt(variance + epsilon), with the variance over `width`
+    // entries.
     mra_status (*layer_norm)(mra_device *device, size_t rows, int width, float epsilon,
                              const float *x, const float *gamma, const float *beta, float *y,
                              float *statistics, mra_error *err);
-    // With g = dy gamma and x^ = (x - mean) inverse: dx = inverse (g - mean(g) - x^ mean(g x^));
-    // dgamma += column sums of dy x^, dbeta += column sums of dy. Any of dx, dgamma, dbeta may be
-    // NULL; `add` speaks of dx.
+    // With g = dy gamma and x^ = (x - mean) inverse: dx = inverse (g - mean(g) - x^ mean(g
+    // x^)); dgamma += column sums of dy x^, dbeta += column sums of dy. Any of dx, dgamma,
+    // dbeta may be NULL; `add` speaks of dx.
     mra_status (*layer_norm_backward)(mra_device *device, size_t rows, int width,
                                       const float *x, const float *gamma,
                                       const float *statistics, const float *dy, float *dx,
@@ -115,7 +120,7 @@ struct mra_kernels {
     mra_status (*softmax_backward)(mra_device *device, size_t rows, int width, const float *y,
                                    const float *dy, float *dx, bool add, mra_error *err);
 
-    // ---- Loss ------------------------------------------------------------------------------------
+    // ---- Loss -------------------------------------------------------------------------------
 
     // Over the rows of logits[rows, classes] with labels[row] >= 0: *loss = mean of
     // lse[row] - logits[row, label], where lse is log-sum-exp (0 if there is no such row);
@@ -131,7 +136,7 @@ struct mra_kernels {
                                          const float *dloss, float *dlogits, bool add,
                                          mra_error *err);
 
-    // ---- Gathering and moving --------------------------------------------------------------------
+    // ---- Gathering and moving ---------------------------------------------------------------
 
     // y[i, :] = table[ids[i], :] for i < count; table[rows, width].
     mra_status (*gather)(mra_device *device, size_t count, int width, const float *table,
@@ -140,7 +145,8 @@ struct mra_kernels {
     mra_status (*scatter_add)(mra_device *device, size_t count, int rows, int width,
                               const int32_t *ids, const float *dy, float *dtable,
                               mra_error *err);
-    // y[b, i, :] = x[b, i, :] + table[positions[i], :] for x[batch, n, width]; positions NULL: i.
+    // y[b, i, :] = x[b, i, :] + table[positions[i], :] for x[batch, n, width]; positions NULL:
+    // i.
     mra_status (*add_positions)(mra_device *device, size_t batch, int n, int width,
                                 const float *x, const float *table, const int32_t *positions,
                                 float *y, mra_error *err);
@@ -156,13 +162,14 @@ struct mra_kernels {
                                size_t x_stride, float *y, size_t y_stride, bool add,
                                mra_error *err);
 
-    // ---- Masks and means over positions ----------------------------------------------------------
+    // ---- Masks and means over positions -----------------------------------------------------
 
-    // y[i, :] = x[i, :] where mask[i] != 0, else 0 (also where x is not finite); x[rows, width].
+    // y[i, :] = x[i, :] where mask[i] != 0, else 0 (also where x is not finite); x[rows,
+    // width].
     mra_status (*mask_rows)(mra_device *device, size_t rows, int width, const uint8_t *mask,
                             const float *x, float *y, bool add, mra_error *err);
-    // y[b, :] = mean of x[b, i, :] over the i with mask[b, i] != 0 (0 if there is none); mask NULL:
-    // over all n. x[batch, n, width].
+    // y[b, :] = mean of x[b, i, :] over the i with mask[b, i] != 0 (0 if there is none); mask
+    // NULL: over all n. x[batch, n, width].
     mra_status (*mean_pool)(mra_device *device, size_t batch, int n, int width,
                             const uint8_t *mask, const float *x, float *y, mra_error *err);
     // dx[b, i, :] = dy[b, :] / (number of such i) for those i, 0 for the others.
@@ -170,12 +177,12 @@ struct mra_kernels {
                                      const uint8_t *mask, const float *dy, float *dx, bool add,
                                      mra_error *err);
 
-    // ---- Training --------------------------------------------------------------------------------
+    // ---- Training ---------------------------------------------------------------------------
 
-    // One AdamW update of `count` weights with gradient g and moments m, v (both zero before the
-    // first). With g' = gradient_scale g: m = beta1 m + (1 - beta1) g'; v = beta2 v + (1 - beta2)
-    // g'^2; w -= rate (m / (1 - beta1^step) / (sqrt(v / (1 - beta2^step)) + epsilon)
-    // + weight_decay w). The gradient is left as it is.
+    // One AdamW update of `count` weights with gradient g and moments m, v (both zero before
+    // the first). With g' = gradient_scale g: m = beta1 m + (1 - beta1) g'; v = beta2 v + (1 -
+    // beta2) g'^2; w -= rate (m / (1 - beta1^step) / (sqrt(v / (1 - beta2^step)) + epsilon) +
+    // weight_decay w). The gradient is left as it is.
     mra_status (*adamw)(mra_device *device, const mra_adamw *settings, size_t count, float *w,
                         const float *g, float *m, float *v, mra_error *err);
     // *sum (host) = sum of x_i^2, in double precision.

@@ -3,7 +3,7 @@
 #include "core/random.h"
 #include "tensor/operation.h"
 
-// ---- a + b: da = db = dy ----------------------------------------------------------------------------------
+// ---- a + b: da = db = dy --------------------------------------------------------------------
 
 static mra_status add_backward(mra_tape *tape, mra_node *node, mra_error *err)
 {
@@ -19,7 +19,8 @@ static mra_status add_backward(mra_tape *tape, mra_node *node, mra_error *err)
     return MRA_OK;
 }
 
-// The result of an operation on two operands of equal shape; NULL with a message if they are not.
+// The result of an operation on two operands of equal shape; NULL with a message if they are
+// not.
 static mra_tensor *pair_result(mra_tape *tape, const char *name, const mra_tensor *a,
                                const mra_tensor *b)
 {
@@ -46,7 +47,7 @@ mra_tensor *mra_add(mra_tape *tape, mra_tensor *a, mra_tensor *b)
                                   .overwrites = true});
 }
 
-// ---- a b: da = dy b, db = dy a ------------------------------------------------------------------------------
+// ---- a b: da = dy b, db = dy a --------------------------------------------------------------
 
 static mra_status multiply_backward(mra_tape *tape, mra_node *node, mra_error *err)
 {
@@ -79,7 +80,7 @@ mra_tensor *mra_multiply(mra_tape *tape, mra_tensor *a, mra_tensor *b)
                                   .overwrites = true});
 }
 
-// ---- One operand --------------------------------------------------------------------------------------------
+// ---- One operand ----------------------------------------------------------------------------
 
 static mra_status scale_backward(mra_tape *tape, mra_node *node, mra_error *err)
 {
@@ -161,7 +162,7 @@ mra_tensor *mra_relu(mra_tape *tape, mra_tensor *x)
                                   .overwrites = true});
 }
 
-// ---- Dropout ------------------------------------------------------------------------------------------------
+// ---- Dropout --------------------------------------------------------------------------------
 
 // Which numbers decide: enough to draw them again on the way back.
 typedef struct dropout_choice {

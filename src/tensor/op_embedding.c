@@ -1,7 +1,7 @@
 // Embeddings of tokens and of positions.
 //
-// Indices come from the host. They are checked, then copied to the device, where they stay until the way back: the
-// caller's array is free at once.
+// Indices come from the host. They are checked, then copied to the device, where they stay
+// until the way back: the caller's array is free at once.
 
 #include "tensor/operation.h"
 
@@ -11,7 +11,8 @@ typedef struct embedding_indices {
     size_t count;
 } embedding_indices;
 
-// Copies `count` indices to the tape after checking that each is in [0, rows). NULL with a message.
+// Copies `count` indices to the tape after checking that each is in [0, rows). NULL with a
+// message.
 static embedding_indices *save_indices(mra_tape *tape, const char *name, const int32_t *ids,
                                        size_t count, int rows)
 {
@@ -72,7 +73,7 @@ mra_tensor *mra_embedding(mra_tape *tape, mra_tensor *table, const int32_t *ids,
                                   .overwrites = true});
 }
 
-// ---- Positions ----------------------------------------------------------------------------------------------
+// ---- Positions ------------------------------------------------------------------------------
 
 static mra_status positions_backward(mra_tape *tape, mra_node *node, mra_error *err)
 {

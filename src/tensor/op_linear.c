@@ -60,7 +60,7 @@ mra_tensor *mra_linear(mra_tape *tape, mra_tensor *x, mra_tensor *w, mra_tensor 
                                   .overwrites = true});
 }
 
-// ---- Batched products -----------------------------------------------------------------------------------
+// ---- Batched products -----------------------------------------------------------------------
 
 // How the operands of a product were given; kept on the tape for the way back.
 typedef struct matmul_form {
@@ -69,7 +69,8 @@ typedef struct matmul_form {
     bool transpose_a, transpose_b;
 } matmul_form;
 
-// If A was given as it is, dA = dC op(B)^T; if it was given as its transpose, d(A^T) = op(B) dC^T.
+// If A was given as it is, dA = dC op(B)^T; if it was given as its transpose, d(A^T) = op(B)
+// dC^T.
 static mra_status backward_to_a(mra_device *device, const matmul_form *f, const float *dc,
                                 mra_tensor *a, const mra_tensor *b, mra_error *err)
 {

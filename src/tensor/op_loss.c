@@ -1,4 +1,5 @@
-// The loss of a classifier: mean over rows of $-\log \mathrm{softmax}(x)_{label} = \mathrm{lse}(x) - x_{label}$.
+// The loss of a classifier: mean over rows of $-\log \mathrm{softmax}(x)_{label} =
+// \mathrm{lse}(x) - x_{label}$.
 
 #include "tensor/operation.h"
 

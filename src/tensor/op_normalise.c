@@ -2,7 +2,7 @@
 
 #include "tensor/operation.h"
 
-// ---- LayerNorm: saved are mean and 1 / deviation of each row ------------------------------------------------
+// ---- LayerNorm: saved are mean and 1 / deviation of each row --------------------------------
 
 static mra_status layer_norm_backward(mra_tape *tape, mra_node *node, mra_error *err)
 {
@@ -48,7 +48,7 @@ mra_tensor *mra_layer_norm(mra_tape *tape, mra_tensor *x, mra_tensor *gamma, mra
                                   .overwrites = true});
 }
 
-// ---- Softmax: its own result is all that the way back needs ---------------------------------------------------
+// ---- Softmax: its own result is all that the way back needs ---------------------------------
 
 static mra_status softmax_backward(mra_tape *tape, mra_node *node, mra_error *err)
 {

@@ -2,7 +2,7 @@
 
 #include "tensor/operation.h"
 
-// ---- Heads: [batch, n, heads, d] <-> [batch, heads, n, d] -------------------------------------------------------
+// ---- Heads: [batch, n, heads, d] <-> [batch, heads, n, d] -----------------------------------
 
 // The way back swaps the two middle dimensions again.
 static mra_status swap_backward(mra_tape *tape, mra_node *node, mra_error *err)
@@ -15,7 +15,8 @@ static mra_status swap_backward(mra_tape *tape, mra_node *node, mra_error *err)
                                         mra_grad_adds(x), err);
 }
 
-// y = x with its two middle dimensions swapped, where x[outer, first, second, inner]; y has `shape`.
+// y = x with its two middle dimensions swapped, where x[outer, first, second, inner]; y has
+// `shape`.
 static mra_tensor *swap_middle(mra_tape *tape, mra_tensor *x, const int dimension[4], int rank,
                                const int *shape, const char *name)
 {
@@ -62,7 +63,7 @@ mra_tensor *mra_merge_heads(mra_tape *tape, mra_tensor *x)
     return swap_middle(tape, x, x->shape, 3, (int[]){batch, n, heads * d}, "merge_heads");
 }
 
-// ---- Masks ------------------------------------------------------------------------------------------------------
+// ---- Masks ----------------------------------------------------------------------------------
 
 static mra_status mask_backward(mra_tape *tape, mra_node *node, mra_error *err)
 {
@@ -96,7 +97,7 @@ mra_tensor *mra_apply_mask(mra_tape *tape, mra_tensor *x, const uint8_t *mask)
                                   .overwrites = true});
 }
 
-// ---- Mean over positions ------------------------------------------------------------------------------------------
+// ---- Mean over positions --------------------------------------------------------------------
 
 static mra_status pool_backward(mra_tape *tape, mra_node *node, mra_error *err)
 {
@@ -130,7 +131,7 @@ mra_tensor *mra_mean_pool(mra_tape *tape, mra_tensor *x, const uint8_t *mask)
                                   .overwrites = true});
 }
 
-// ---- Concatenation --------------------------------------------------------------------------------------------------
+// ---- Concatenation --------------------------------------------------------------------------
 
 enum { MOST_CONCAT = 4 };
 

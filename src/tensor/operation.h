@@ -1,8 +1,9 @@
-// What the operations (tensor/op_*.c) share: checks of their operands, and the step from operands to a node.
-// Private to src/tensor.
+// What the operations (tensor/op_*.c) share: checks of their operands, and the step from
+// operands to a node. Private to src/tensor.
 //
-// Every operation reads the same way: check the shapes (a message names the operation and the shapes), make the
-// result, call a kernel, record a node whose backward pass calls the kernels that carry the gradient back.
+// Every operation reads the same way: check the shapes (a message names the operation and the
+// shapes), make the result, call a kernel, record a node whose backward pass calls the kernels
+// that carry the gradient back.
 #ifndef MRA_TENSOR_OPERATION_H
 #define MRA_TENSOR_OPERATION_H
 
@@ -34,11 +35,12 @@ typedef struct mra_tape_random {
 
 mra_tape_random mra_tape_random_of(const mra_tape *tape);
 
-// Fills the gradient of `operand` with zeros if nothing was added to it yet: for kernels that only add. Does nothing
-// to a tensor without a gradient.
+// Fills the gradient of `operand` with zeros if nothing was added to it yet: for kernels that
+// only add. Does nothing to a tensor without a gradient.
 mra_status mra_grad_ready(mra_tape *tape, mra_tensor *operand, mra_error *err);
 
-// NULL with the kernel's error made sticky if `status` says so, otherwise the recorded node's output.
+// NULL with the kernel's error made sticky if `status` says so, otherwise the recorded node's
+// output.
 mra_tensor *mra_finish(mra_tape *tape, mra_status status, const mra_error *err,
                        const mra_node *node);
 

@@ -1,13 +1,15 @@
 // The tape: a list of operations in an arena, and the walk back along it.
 //
-// Let $L$ be the loss and $y = f(x_1, x_2, ...)$ one operation. The chain rule says
-// $\partial L / \partial x_i = (\partial y / \partial x_i)^T \partial L / \partial y$, summed over all operations that
-// use $x_i$. In the reverse of the order in which operations ran, all uses of $y$ come before the operation that made
-// it, so that its gradient is complete when its node is reached.
+// Let $L$ be the loss and $y = f(x_1, x_2, ...)$ one operation. The chain rule says $\partial L
+// / \partial x_i = (\partial y / \partial x_i)^T \partial L / \partial y$, summed over all
+// operations that use $x_i$. In the reverse of the order in which operations ran, all uses of
+// $y$ come before the operation that made it, so that its gradient is complete when its node is
+// reached.
 //
-// A gradient starts at zero; but writing zeros only to read them again costs as much memory traffic as a kernel. So each
-// result carries a mark, grad_empty: the first node that contributes overwrites, the later ones add. A node whose
-// result is still marked when the walk reaches it is not on any path to the loss, and is skipped.
+// A gradient starts at zero; but writing zeros only to read them again costs as much memory
+// traffic as a kernel. So each result carries a mark, grad_empty: the first node that
+// contributes overwrites, the later ones add. A node whose result is still marked when the walk
+// reaches it is not on any path to the loss, and is skipped.
 
 #include <stdarg.h>
 #include <stdio.h>
@@ -47,8 +49,8 @@ void mra_tape_free(mra_tape *tape)
     free(tape);
 }
 
-// A step that needed several chunks leaves them to be merged into one at the next request. Asking here keeps that out
-// of the step that follows.
+// A step that needed several chunks leaves them to be merged into one at the next request.
+// Asking here keeps that out of the step that follows.
 void mra_tape_reset(mra_tape *tape)
 {
     mra_arena_reset(&tape->arena);
@@ -101,7 +103,7 @@ mra_tensor *mra_tape_fail(mra_tape *tape, mra_status status, const char *format,
     return NULL;
 }
 
-// ---- Memory and results ---------------------------------------------------------------------------------
+// ---- Memory and results ---------------------------------------------------------------------
 
 void *mra_tape_alloc(mra_tape *tape, size_t bytes)
 {
@@ -207,7 +209,7 @@ mra_tensor *mra_finish(mra_tape *tape, mra_status status, const mra_error *err,
     return mra_tape_record(tape, node);
 }
 
-// ---- The walk back --------------------------------------------------------------------------------------
+// ---- The walk back --------------------------------------------------------------------------
 
 // The tensor that owns data and gradient: where the mark of an empty gradient lives.
 static mra_tensor *owner(mra_tensor *tensor)

@@ -7,7 +7,8 @@
 
 #include "tensor/operation.h"
 
-// The number of entries, or MRA_BAD_INPUT where a dimension is negative or the product overflows.
+// The number of entries, or MRA_BAD_INPUT where a dimension is negative or the product
+// overflows.
 static mra_status count_entries(int rank, const int *shape, size_t *size, mra_error *err)
 {
     if (rank < 0 || rank > MRA_MAX_RANK)
@@ -56,7 +57,7 @@ void mra_tensor_free(mra_tensor *tensor, mra_device *device)
     free(tensor);
 }
 
-// ---- Shapes -----------------------------------------------------------------------------------------
+// ---- Shapes ---------------------------------------------------------------------------------
 
 mra_shape_words mra_shape_of(const mra_tensor *tensor)
 {

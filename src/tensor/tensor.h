@@ -1,23 +1,23 @@
 // Tensors and the tape: reverse-mode differentiation in one header that is its own manual.
 //
-// A tensor is a contiguous row-major array of float32 on a device. A tape is a list of the operations that
-// were carried out, in order. Running an operation computes its result at once and, if any operand needs a
-// gradient, records on the tape how to go back. mra_tape_backward() walks the list from its end: each entry
-// reads the gradient of its output and adds to the gradients of its operands (the chain rule,
-// read right to left).
+// A tensor is a contiguous row-major array of float32 on a device. A tape is a list of the
+// operations that were carried out, in order. Running an operation computes its result at once
+// and, if any operand needs a gradient, records on the tape how to go back. mra_tape_backward()
+// walks the list from its end: each entry reads the gradient of its output and adds to the
+// gradients of its operands (the chain rule, read right to left).
 //
 //     mra_tensor *h = mra_gelu(tape, mra_linear(tape, x, w1, b1));
 //     mra_tensor *loss = mra_cross_entropy(tape, mra_linear(tape, h, w2, b2), labels);
 //     status = mra_tape_backward(tape, loss, err);   // w1->grad, b1->grad, ... are now filled
 //     mra_tape_reset(tape);                          // h, loss and their memory are forgotten
 //
-// Memory. Parameters and inputs are owned by whoever made them and outlive the tape's steps. What operations
-// produce lives in the tape's arena until mra_tape_reset(). After the largest step has been seen, a step
-// asks the system for nothing.
+// Memory. Parameters and inputs are owned by whoever made them and outlive the tape's steps.
+// What operations produce lives in the tape's arena until mra_tape_reset(). After the largest
+// step has been seen, a step asks the system for nothing.
 //
-// Errors are sticky: the first failing operation stores its error in the tape and returns NULL; operations
-// given a NULL operand return NULL. So a chain is written without checks and the caller looks once, at
-// mra_tape_backward() or mra_tape_status().
+// Errors are sticky: the first failing operation stores its error in the tape and returns NULL;
+// operations given a NULL operand return NULL. So a chain is written without checks and the
+// caller looks once, at mra_tape_backward() or mra_tape_status().
 //
 // Determinism. Every result is bit-identical for any number of threads (core/parallel.h).
 #ifndef MRA_TENSOR_TENSOR_H
@@ -42,45 +42,45 @@ typedef struct mra_tensor {
     float *data;             // on the device
     float *grad;             // same shape; NULL unless needs_grad
     bool needs_grad;
-    bool grad_empty; // backward: nothing was added to grad yet, its content is undefined
-    struct mra_tensor
-        *view_of; // the tensor whose data and gradient a reshaped view shares, or NULL
+    bool grad_empty;            // during backward: grad holds nothing yet
+    struct mra_tensor *view_of; // whose data and gradient a reshaped view shares, or NULL
 } mra_tensor;
 
-// ---- Parameters and inputs ------------------------------------------------------------------------
+// ---- Parameters and inputs ------------------------------------------------------------------
 
 // A tensor of its own with zeroed data (and gradient, if needs_grad). Owned by the caller.
 mra_status mra_tensor_create(mra_tensor **tensor, mra_device *device, int rank,
                              const int *shape, bool needs_grad, mra_error *err);
 void mra_tensor_free(mra_tensor *tensor, mra_device *device);
 
-// A tensor header in the tape's arena around memory of the caller's (`grad` NULL: no gradient wanted). The
-// memory must live until the tape is reset; nothing is copied.
+// A tensor header in the tape's arena around memory of the caller's (`grad` NULL: no gradient
+// wanted). The memory must live until the tape is reset; nothing is copied.
 mra_tensor *mra_wrap(mra_tape *tape, int rank, const int *shape, float *data, float *grad);
 
-// ---- The tape -------------------------------------------------------------------------------------
+// ---- The tape -------------------------------------------------------------------------------
 
 mra_status mra_tape_create(mra_tape **tape, mra_device *device, mra_error *err);
 void mra_tape_free(mra_tape *tape);
 void mra_tape_reset(mra_tape *tape); // forgets operations and clears the error
-// `training` switches dropout on, `record` the recording of operations (off: no gradients, less memory); seed and
-// step feed the random numbers of dropout. A new tape records and does not train. Holds until the next call.
+// `training` switches dropout on, `record` the recording of operations (off: no gradients, less
+// memory); seed and step feed the random numbers of dropout. A new tape records and does not
+// train. Holds until the next call.
 void mra_tape_mode(mra_tape *tape, bool training, bool record, uint64_t seed, uint64_t step);
 mra_status mra_tape_status(const mra_tape *tape, mra_error *err); // the sticky error
 mra_device *mra_tape_device(const mra_tape *tape);
 const mra_arena *mra_tape_arena(const mra_tape *tape); // for accounting
 
-// d(loss)/d(everything that needs it), for a loss of one element. Gradients of parameters and wrapped tensors
-// are added to (zero them first); gradients of intermediate results start at zero. Operations that the loss does
-// not depend on are skipped; the gradients of their results stay undefined. MRA_BAD_INPUT when nothing that needs
-// a gradient leads to the loss.
+// d(loss)/d(everything that needs it), for a loss of one element. Gradients of parameters and
+// wrapped tensors are added to (zero them first); gradients of intermediate results start at
+// zero. Operations that the loss does not depend on are skipped; the gradients of their results
+// stay undefined. MRA_BAD_INPUT when nothing that needs a gradient leads to the loss.
 mra_status mra_tape_backward(mra_tape *tape, mra_tensor *loss, mra_error *err);
-// The same for an output of any shape, given d(objective)/d(output) in `seed_grad`: output->size values on
-// the host.
+// The same for an output of any shape, given d(objective)/d(output) in `seed_grad`:
+// output->size values on the host.
 mra_status mra_tape_backward_from(mra_tape *tape, mra_tensor *output, const float *seed_grad,
                                   mra_error *err);
 
-// ---- Writing an operation -------------------------------------------------------------------------
+// ---- Writing an operation -------------------------------------------------------------------
 
 // What an operation leaves on the tape. `saved` is whatever its backward pass needs.
 typedef struct mra_node mra_node;
@@ -91,21 +91,24 @@ struct mra_node {
     void *saved;
     mra_status (*backward)(mra_tape *tape, mra_node *node, mra_error *err);
     const char *name;
-    // false: the gradients of all operands hold numbers when backward is called (zeros at first) and it adds to
-    // them. true: backward asks mra_grad_adds() of each operand it writes to, once, right before writing: that
-    // saves a pass over memory to zero a gradient and one to read it.
+    // false: the gradients of all operands hold numbers when backward is called (zeros at
+    // first) and it adds to them. true: backward asks mra_grad_adds() of each operand it writes
+    // to, once, right before writing: that saves a pass over memory to zero a gradient and one
+    // to read it.
     bool overwrites;
 };
 
-// Host memory until the next reset (uninitialised, 64-byte aligned); NULL sets the sticky error.
+// Host memory until the next reset (uninitialised, 64-byte aligned); NULL sets the sticky
+// error.
 void *mra_tape_alloc(mra_tape *tape, size_t bytes);
 // The same on the device, and with the bytes of `from` (host) copied into it.
 void *mra_tape_device_alloc(mra_tape *tape, size_t bytes);
 void *mra_tape_upload(mra_tape *tape, const void *from, size_t bytes);
-// For nodes that overwrite: whether the gradient of `operand` already holds something to add to. The answer is
-// given once: from then on it counts as written.
+// For nodes that overwrite: whether the gradient of `operand` already holds something to add
+// to. The answer is given once: from then on it counts as written.
 bool mra_grad_adds(mra_tensor *operand);
-// A result tensor, uninitialised; it gets a gradient (zeroed when backward starts) if `needs_grad`.
+// A result tensor, uninitialised; it gets a gradient (zeroed when backward starts) if
+// `needs_grad`.
 mra_tensor *mra_tape_result(mra_tape *tape, int rank, const int *shape, bool needs_grad);
 // Appends a node if its output needs a gradient and recording is on. Returns node->output.
 mra_tensor *mra_tape_record(mra_tape *tape, const mra_node *node);
@@ -113,7 +116,7 @@ mra_tensor *mra_tape_record(mra_tape *tape, const mra_node *node);
 mra_tensor *mra_tape_fail(mra_tape *tape, mra_status status, const char *format, ...)
     MRA_PRINTF(3, 4);
 
-// ---- Operations: shapes in brackets, `...` any leading dimensions ----------------------------------
+// ---- Operations: shapes in brackets, `...` any leading dimensions ---------------------------
 
 // y[..., out] = x[..., in] W[out, in]^T + b[out]; b may be NULL.
 mra_tensor *mra_linear(mra_tape *tape, mra_tensor *x, mra_tensor *w, mra_tensor *b);
@@ -124,22 +127,26 @@ mra_tensor *mra_scale(mra_tape *tape, mra_tensor *x, float factor);
 // GELU with the error function (Hendrycks & Gimpel): x Phi(x).
 mra_tensor *mra_gelu(mra_tape *tape, mra_tensor *x);
 mra_tensor *mra_relu(mra_tape *tape, mra_tensor *x);
-// LayerNorm over the last dimension (Ba, Kiros & Hinton): gamma (x - mean)/sqrt(var + epsilon) + beta.
+// LayerNorm over the last dimension (Ba, Kiros & Hinton): gamma (x - mean)/sqrt(var + epsilon)
+// + beta.
 mra_tensor *mra_layer_norm(mra_tape *tape, mra_tensor *x, mra_tensor *gamma, mra_tensor *beta,
                            float epsilon);
-// Softmax over the last dimension; keep[last] per row is the job of the caller (add -1e30 beforehand).
+// Softmax over the last dimension; keep[last] per row is the job of the caller (add -1e30
+// beforehand).
 mra_tensor *mra_softmax(mra_tape *tape, mra_tensor *x);
-// Batched product over equal leading dimensions: [..., m, k] x [..., k, n], either operand transposed.
+// Batched product over equal leading dimensions: [..., m, k] x [..., k, n], either operand
+// transposed.
 mra_tensor *mra_matmul(mra_tape *tape, mra_tensor *a, bool transpose_a, mra_tensor *b,
                        bool transpose_b);
-// out[i, :] = table[ids[i], :]; ids on the host, `count` of them, each in [0, rows). Result [count, width],
-// or reshaped by the caller.
+// out[i, :] = table[ids[i], :]; ids on the host, `count` of them, each in [0, rows). Result
+// [count, width], or reshaped by the caller.
 mra_tensor *mra_embedding(mra_tape *tape, mra_tensor *table, const int32_t *ids, size_t count);
-// x[batch, n, width] + p[position(i), :] for the rows i of each sequence; positions NULL: 0 .. n-1.
+// x[batch, n, width] + p[position(i), :] for the rows i of each sequence; positions NULL: 0 ..
+// n-1.
 mra_tensor *mra_add_positions(mra_tape *tape, mra_tensor *x, mra_tensor *table,
                               const int32_t *positions);
-// Inverted dropout: keeps an entry with probability 1-p and divides by it. Identity when not training. `site`
-// names the place in the network, so that every place draws its own numbers.
+// Inverted dropout: keeps an entry with probability 1-p and divides by it. Identity when not
+// training. `site` names the place in the network, so that every place draws its own numbers.
 mra_tensor *mra_dropout(mra_tape *tape, mra_tensor *x, float p, uint32_t site);
 // [batch, n, heads*d] -> [batch, heads, n, d], and back.
 mra_tensor *mra_split_heads(mra_tape *tape, mra_tensor *x, int heads);
@@ -148,14 +155,14 @@ mra_tensor *mra_merge_heads(mra_tape *tape, mra_tensor *x);
 mra_tensor *mra_reshape(mra_tape *tape, mra_tensor *x, int rank, const int *shape);
 // x[batch, n, width] * mask[batch, n] (0 or 1, host bytes; NULL: all ones).
 mra_tensor *mra_apply_mask(mra_tape *tape, mra_tensor *x, const uint8_t *mask);
-// Mean over the n positions: [batch, n, width] -> [batch, width]. mask NULL: over all positions (the paper's
-// LRA code averages over padding too); otherwise over the unmasked ones.
+// Mean over the n positions: [batch, n, width] -> [batch, width]. mask NULL: over all positions
+// (the paper's LRA code averages over padding too); otherwise over the unmasked ones.
 mra_tensor *mra_mean_pool(mra_tape *tape, mra_tensor *x, const uint8_t *mask);
 // Concatenation along the last dimension of up to 4 tensors with equal leading dimensions.
 mra_tensor *mra_concat(mra_tape *tape, mra_tensor *const *parts, int count);
-// Mean over rows of -log softmax(logits)[label]: logits[rows, classes], labels on the host; a negative label
-// leaves the row out (no row left: 0). One element. *correct (may be NULL) receives how many rows have their largest logit
-// at the label.
+// Mean over rows of -log softmax(logits)[label]: logits[rows, classes], labels on the host; a
+// negative label leaves the row out (no row left: 0). One element. *correct (may be NULL)
+// receives how many rows have their largest logit at the label.
 mra_tensor *mra_cross_entropy(mra_tape *tape, mra_tensor *logits, const int32_t *labels,
                               int *correct);
 

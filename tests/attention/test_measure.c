@@ -224,7 +224,7 @@ static void test_times_stop_at_a_failure(void **state)
 // ---- Memory
 // ----------------------------------------------------------------------------------
 
-enum { MEBIBYTE = 1 << 20 };
+enum { MEBIBYTE = 1 << 20, PIECE = 8192 };
 
 static int touched; // changed by the child, to see that this process does not notice
 
@@ -249,28 +249,47 @@ static void test_peak_memory(void **state)
     size_t bytes = 128 * (size_t)MEBIBYTE;
     assert_int_equal(mra_measure_peak(touch, &bytes, &memory, NULL), MRA_OK);
     assert_int_equal(touched, 0);
-    assert_true(memory.above >= 64 * (size_t)MEBIBYTE);
+    // The kernel counts in batches, and pages of libraries come back one by one.
+    assert_true(memory.above >= 63 * (size_t)MEBIBYTE);
     // The sanitizers keep freed memory for a while and have a map of their own.
-    size_t slack = getenv("MRA_SANITIZED") != NULL ? 100 : 4;
+    size_t slack = getenv("MRA_SANITIZED") != NULL ? 100 : 8;
     assert_true(memory.above <= (64 + slack) * MEBIBYTE);
     assert_true(memory.peak >= memory.before && memory.peak - memory.before == memory.above);
+}
+
+// Touches *context bytes in pieces so small that malloc() keeps them when they are freed.
+static mra_status touch_small_pieces(void *context, mra_error *err)
+{
+    size_t pieces = *(size_t *)context / PIECE;
+    char **piece = calloc(pieces, sizeof *piece);
+    if (piece == NULL) return mra_fail(err, MRA_NO_MEMORY, "no memory");
+    for (size_t i = 0; i < pieces; i++) {
+        piece[i] = malloc(PIECE);
+        memset(piece[i], 1, PIECE);
+    }
+    for (size_t i = 0; i < pieces; i++) free(piece[i]);
+    free(piece);
+    return MRA_OK;
 }
 
 static void test_memory_that_was_freed_does_not_hide_the_peak(void **state)
 {
     (void)state;
     if (getenv("MRA_SANITIZED") != NULL) skip(); // there free() gives nothing back at once
-    enum { PIECES = 4096 };
-    char *piece[PIECES];
-    for (int i = 0; i < PIECES; i++) {
-        piece[i] = malloc(8192); // small ones, which free() keeps
-        memset(piece[i], 1, 8192);
-    }
-    for (int i = 0; i < PIECES; i++) free(piece[i]);
     size_t bytes = 32 * (size_t)MEBIBYTE;
+    size_t pieces = bytes / PIECE + 1;
+    char **piece = calloc(pieces, sizeof *piece);
+    for (size_t i = 0; i < pieces; i++) {
+        piece[i] = malloc(PIECE);
+        memset(piece[i], 1, PIECE);
+    }
+    for (size_t i = 0; i + 1 < pieces; i++)
+        free(piece[i]); // the last one holds the others' room
     mra_memory memory = {0};
-    assert_int_equal(mra_measure_peak(touch, &bytes, &memory, NULL), MRA_OK);
-    assert_true(memory.above >= 16 * (size_t)MEBIBYTE);
+    assert_int_equal(mra_measure_peak(touch_small_pieces, &bytes, &memory, NULL), MRA_OK);
+    assert_true(memory.above >= 31 * (size_t)MEBIBYTE);
+    free(piece[pieces - 1]);
+    free(piece);
 }
 
 static mra_status refuse(void *context, mra_error *err)
@@ -344,9 +363,10 @@ static void test_peak_of_a_method(void **state)
     mra_fill_normal(q, array / sizeof *q, 1, 1, 1);
     request.q = request.k = request.v = q;
     assert_int_equal(mra_measure_method_peak(&request, &given, &err), MRA_OK);
-    assert_true(forward.above >= 4 * array); // q, k, v, z
-    assert_true(both.above >= 8 * array);    // dz, dq, dk, dv too
-    assert_true(given.above >= 5 * array);   // all of them but q, k, v
+    size_t slack = MEBIBYTE;
+    assert_true(forward.above + slack >= 4 * array); // q, k, v, z
+    assert_true(both.above + slack >= 8 * array);    // dz, dq, dk, dv too
+    assert_true(given.above + slack >= 5 * array);   // all of them but q, k, v
     assert_true(both.above > forward.above + 2 * array);
     // All but exact: a budget that the matrix does not hold is told as the method tells it.
     request.method = "mra2";

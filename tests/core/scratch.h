@@ -63,8 +63,12 @@ static inline char *scratch_read(const char *path, size_t *bytes)
     char *data = NULL;
     size_t used = 0, room = 0, got = 1;
     while (got > 0) {
-        if (room - used < 2) data = realloc(data, room = 2 * room + 4096);
-        if (!data) abort();
+        if (room - used < 2) {
+            room = 2 * room + 4096;
+            char *larger = realloc(data, room);
+            if (!larger) abort();
+            data = larger;
+        }
         got = fread(data + used, 1, room - used - 1, file);
         used += got;
     }

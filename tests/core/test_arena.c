@@ -12,8 +12,8 @@
 
 enum { PIECES = 300 };
 
-// Fills PIECES pieces of pseudo-random size, each with its own byte, and looks at the end whether
-// all of them still hold it.
+// Fills PIECES pieces of pseudo-random size, each with its own byte, and looks at the end
+// whether all of them still hold it.
 static void use(mra_arena *arena, uint64_t seed)
 {
     unsigned char *piece[PIECES];

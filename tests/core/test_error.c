@@ -1,4 +1,5 @@
-// Errors: messages are one line, never overflow, and keep their status while callers add to them.
+// Errors: messages are one line, never overflow, and keep their status while callers add to
+// them.
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>

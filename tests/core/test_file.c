@@ -4,6 +4,7 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 
@@ -71,7 +72,8 @@ static void a_killed_writer_leaves_the_old_file(void **state)
     assert_int_equal(remove(temporary), 0);
 }
 
-// /dev/full takes every write and fails it, as a full disk does; a short text fails only at the flush.
+// /dev/full takes every write and fails it, as a full disk does; a short text fails only at the
+// flush.
 static void a_full_disk_is_an_error(void **state)
 {
     (void)state;
@@ -109,6 +111,27 @@ static void a_failed_commit_keeps_the_old_file(void **state)
     assert_string_equal(text, "old");
     free(text);
     remove(path);
+}
+
+// A write that failed once makes the whole file wrong, even if the disk has room again at the
+// end.
+static void a_disk_that_was_full_for_a_while(void **state)
+{
+    (void)state;
+    mra_error err = {0};
+    mra_output output;
+    struct rlimit unlimited, limit;
+    assert_int_equal(mra_output_open(&output, scratch_path("result"), &err), MRA_OK);
+    signal(SIGXFSZ, SIG_IGN);
+    getrlimit(RLIMIT_FSIZE, &unlimited);
+    limit = unlimited;
+    limit.rlim_cur = 100;
+    setrlimit(RLIMIT_FSIZE, &limit);
+    for (int i = 0; i < 200; i++) fputc('x', output.stream);
+    assert_int_not_equal(fflush(output.stream), 0);
+    setrlimit(RLIMIT_FSIZE, &unlimited);
+    assert_int_equal(mra_output_commit(&output, &err), MRA_IO);
+    assert_int_equal(scratch_count(), 0);
 }
 
 static void places_that_cannot_be_written(void **state)
@@ -203,6 +226,7 @@ int main(void)
         cmocka_unit_test(a_killed_writer_leaves_the_old_file),
         cmocka_unit_test(a_full_disk_is_an_error),
         cmocka_unit_test(a_failed_commit_keeps_the_old_file),
+        cmocka_unit_test(a_disk_that_was_full_for_a_while),
         cmocka_unit_test(places_that_cannot_be_written),
         cmocka_unit_test(folders_and_their_parents),
         cmocka_unit_test(sha256_vectors),

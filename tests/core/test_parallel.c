@@ -6,6 +6,7 @@
 #include <stdint.h>
 
 #include <cmocka.h>
+#include <omp.h>
 
 #include "core/parallel.h"
 
@@ -61,6 +62,7 @@ static void nested_loops_are_serial(void **state)
 {
     (void)state;
     static tally seen;
+    omp_set_max_active_levels(3); // so that OpenMP itself would nest them
     mra_parallel_for(2, 20, outer, &seen);
     for (int i = 0; i < 20; i++) assert_int_equal(seen.nested_threads[i], 0);
     assert_true(mra_default_threads() >= 1);

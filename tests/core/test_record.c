@@ -42,7 +42,8 @@ static void fill(mra_record *record)
 static void check_facts(const json_t *root)
 {
     assert_string_equal(text_of(root, "profile"), "smoke");
-    assert_string_equal(text_of(root, "bytes"), "?" "?!");
+    assert_string_equal(text_of(root, "bytes"), "?"
+                                                "?!");
     assert_int_equal(json_integer_value(json_object_get(root, "threads")), 2);
     assert_true(json_real_value(json_object_get(root, "error")) == 0.125);
     assert_true(json_is_null(json_object_get(root, "nothing")));

@@ -175,9 +175,10 @@ column out/efficiency.tsv both_ms | awk '!($1 > 0) { exit 1 }' && column out/eff
 ok $? 'efficiency: time and memory are there'
 
 # ---- Again, elsewhere, interrupted ---------------------------------------------------------------------------
-ls -l --time-style=full-iso out >"$work/before"
+listing() { find "$@" -type f -printf "%p %T@ %s\n" | sort; }
+listing out >"$work/before"
 for name in wavelet coefficient selection illustration approximation efficiency entropy; do driver $name --out out --threads 2; done
-ls -l --time-style=full-iso out | cmp -s - "$work/before"
+listing out | cmp -s - "$work/before"
 ok $? 'a second run finds everything and touches nothing'
 cp out/entropy.tsv "$work/entropy.tsv"
 driver entropy --out one --threads 1 && cmp -s one/entropy.tsv out/entropy.tsv
@@ -189,10 +190,11 @@ driver coefficient --out out --seed 2 && ! cmp -s out/coefficient.tsv one/coeffi
 ok $? 'another seed is another run'
 
 driver coefficient --out whole --set boxes=20000
-driver coefficient --out killed --set boxes=20000 &
+"$drivers/coefficient" --settings "$root/experiments/coefficient.ini" --inputs "$work/here/in" --quiet --out killed \
+    --set n=64 --set 'scales=16 8 4' --set boxes=20000 &
 child=$!
 waited=0
-while [ "$(cat killed/coefficient.tsv.part 2>/dev/null | wc -l)" -lt 500 ] && [ $waited -lt 400 ]; do
+while [ "$(wc -l 2>/dev/null <killed/coefficient.tsv.part || echo 0)" -lt 500 ] && [ $waited -lt 400 ]; do
     waited=$((waited + 1))
     sleep 0.02
 done

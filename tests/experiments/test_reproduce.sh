@@ -20,9 +20,10 @@ for name in wavelet coefficient selection illustration approximation efficiency 
     head -c 100 $picture | grep -q '<?xml' && tail -n 3 $picture | grep -q '</svg>' && grep -q 'profile smoke · ' $picture
     ok $? "$name is drawn, and says where it comes from"
 done
-find build/results build/figures -type f -exec ls -l --time-style=full-iso {} + >"$work/before"
+listing() { find build/results build/figures -type f -printf "%p %T@ %s\n" | sort; }
+listing >"$work/before"
 passes 'again' reproduce
-find build/results build/figures -type f -exec ls -l --time-style=full-iso {} + | cmp -s - "$work/before"
+listing | cmp -s - "$work/before"
 ok $? 'makes nothing anew'
 
 run reproduce --only entropy --inputs "$work/absent"

@@ -11,7 +11,8 @@ typedef struct pack_member {
     const char *name, *data; // data NULL: a folder
 } pack_member;
 
-// Packs members (ended by a NULL name) into `path`; the suffix says how: .tar, .tar.gz, .tar.bz2, .tar.xz, .zip.
+// Packs members (ended by a NULL name) into `path`; the suffix says how: .tar, .tar.gz,
+// .tar.bz2, .tar.xz, .zip.
 static inline void pack(const char *path, const pack_member *members)
 {
     struct archive *a = archive_write_new();

@@ -58,7 +58,7 @@ static void members_in_order(void **state)
         mra_archive *archive;
         const char *name;
         const unsigned char *data;
-        size_t bytes;
+        size_t bytes = 0;
         assert_int_equal(mra_archive_open(&archive, packed(suffixes[s]), &err), MRA_OK);
         for (int i = 0; i < 5; i++) {
             assert_int_equal(mra_archive_next(archive, &name, &err), MRA_OK);
@@ -84,7 +84,7 @@ static mra_status read_all(const char *path)
     const char *name = "";
     while (status == MRA_OK) {
         const unsigned char *data;
-        size_t bytes;
+        size_t bytes = 0;
         status = mra_archive_next(archive, &name, &err);
         if (status != MRA_OK || !name) break;
         status = mra_archive_data(archive, &data, &bytes, &err);
@@ -97,7 +97,7 @@ static void truncated_archives(void **state)
 {
     (void)state;
     for (int s = 0; s < 5; s++) {
-        size_t bytes;
+        size_t bytes = 0;
         char *whole = scratch_read(packed(suffixes[s]), &bytes);
         // In the middle of the large member, at the very start, and nothing at all.
         const size_t cuts[] = {bytes / 2, 700, 100, 1, 0};
@@ -115,7 +115,7 @@ static void truncated_archives(void **state)
 static void truncated_between_members(void **state)
 {
     (void)state;
-    size_t bytes;
+    size_t bytes = 0;
     char *whole = scratch_read(packed(".tar"), &bytes);
     // The folder's header, one header and block, another one: 5 blocks of 512 bytes.
     assert_int_equal(read_all(scratch_write("cut.tar", whole, 5 * 512)), MRA_BAD_INPUT);
@@ -130,7 +130,7 @@ static void damaged_archives(void **state)
 {
     (void)state;
     for (int s = 1; s < 5; s++) { // each of these has a checksum
-        size_t bytes;
+        size_t bytes = 0;
         char *whole = scratch_read(packed(suffixes[s]), &bytes);
         for (size_t i = bytes / 2; i < bytes / 2 + 64; i++) whole[i] = (char)~whole[i];
         char name[40];

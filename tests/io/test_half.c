@@ -1,4 +1,5 @@
-// Half precision: every half, and floats around every rounding boundary, against arithmetic on doubles.
+// Half precision: every half, and floats around every rounding boundary, against arithmetic on
+// doubles.
 #include <float.h>
 #include <math.h>
 #include <setjmp.h>
@@ -96,7 +97,8 @@ static void the_ends_of_the_range(void **state)
     assert_true(isnan(mra_half_to_float(mra_half_from_float(NAN))));
 }
 
-// Arrays (by the processor's instructions, if there are any) give bit by bit what single numbers give.
+// Arrays (by the processor's instructions, if there are any) give bit by bit what single
+// numbers give.
 static void arrays_equal_single_numbers(void **state)
 {
     (void)state;

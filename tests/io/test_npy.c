@@ -1,4 +1,5 @@
-// .npy: golden bytes as NumPy writes them, every type both ways, and each way a file can be wrong.
+// .npy: golden bytes as NumPy writes them, every type both ways, and each way a file can be
+// wrong.
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>

@@ -1,10 +1,12 @@
-// Tables: written whole, as a journal that survives a kill, and read with errors that name the place.
+// Tables: written whole, as a journal that survives a kill, and read with errors that name the
+// place.
 #include <math.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 
 #include <cmocka.h>
@@ -191,6 +193,32 @@ static void places_that_cannot_be_written(void **state)
     if (symlink("/dev/full", scratch_path("full.tsv.part")) != 0) fail();
     assert_int_equal(mra_tsv_journal(&tsv, scratch_path("full.tsv"), "", columns, &err),
                      MRA_IO);
+    assert_message("it is no regular file");
+}
+
+// A file that may not grow beyond 100 bytes: rows are told to fail as they are written, and
+// what was whole before stays.
+static void a_journal_on_a_full_disk(void **state)
+{
+    (void)state;
+    mra_tsv *tsv;
+    struct rlimit unlimited, limit;
+    assert_int_equal(mra_tsv_journal(&tsv, scratch_path("f.tsv"), "", columns, &err), MRA_OK);
+    signal(SIGXFSZ, SIG_IGN);
+    getrlimit(RLIMIT_FSIZE, &unlimited);
+    limit = unlimited;
+    limit.rlim_cur = 100;
+    setrlimit(RLIMIT_FSIZE, &limit);
+    mra_status status = MRA_OK;
+    size_t rows = 0;
+    while (rows < 20 && (status = add_row(tsv, "mra2", 512, 0.5)) == MRA_OK) rows++;
+    setrlimit(RLIMIT_FSIZE, &unlimited);
+    assert_int_equal(status, MRA_IO);
+    assert_message("f.tsv: cannot write: File too large");
+    mra_tsv_abandon(tsv);
+    assert_int_equal(mra_tsv_journal(&tsv, scratch_path("f.tsv"), "", columns, &err), MRA_OK);
+    assert_in_range(mra_tsv_rows(tsv), rows, rows + 1);
+    mra_tsv_abandon(tsv);
 }
 
 static void reading_rows(void **state)
@@ -279,6 +307,7 @@ int main(void)
         cmocka_unit_test(another_stamp_or_header_starts_afresh),
         cmocka_unit_test(rows_survive_a_kill),
         cmocka_unit_test(places_that_cannot_be_written),
+        cmocka_unit_test(a_journal_on_a_full_disk),
         cmocka_unit_test(reading_rows),
         cmocka_unit_test(reading_tables),
         cmocka_unit_test(tables_that_are_wrong),

@@ -1,5 +1,6 @@
-// Two-scale MRA attention by definition, in float64 and without any shortcut: J by sorting scores, A-hat entry by entry, the
-// gradients from the dense matrix. What the fused path is held against; shares no code with it.
+// Two-scale MRA attention by definition, in float64 and without any shortcut: J by sorting
+// scores, A-hat entry by entry, the gradients from the dense matrix. What the fused path is
+// held against; shares no code with it.
 #ifndef MRA_TESTS_REFERENCE_H
 #define MRA_TESTS_REFERENCE_H
 
@@ -160,8 +161,8 @@ static inline void reference_output(reference *r, const double *v)
         }
 }
 
-// From the gradients of the logits of every pair: refined pairs give to their own query and key, coarse ones to all of the
-// two blocks, in equal parts.
+// From the gradients of the logits of every pair: refined pairs give to their own query and
+// key, coarse ones to all of the two blocks, in equal parts.
 static inline void reference_gradients(reference *r, const double *q, const double *k,
                                        const double *v, const double *dz)
 {
@@ -204,7 +205,8 @@ static inline void reference_gradients(reference *r, const double *q, const doub
     free(mean);
 }
 
-// Everything for one head. J is chosen here, or taken from `refined` [blocks, blocks] if that is not NULL. dz may be NULL.
+// Everything for one head. J is chosen here, or taken from `refined` [blocks, blocks] if that
+// is not NULL. dz may be NULL.
 static inline reference reference_make(const mra_options *options, int n, int d,
                                        const double *q, const double *k, const double *v,
                                        const uint8_t *mask, const double *dz,

@@ -1,5 +1,6 @@
-// The parts of the fused path that the public interface does not show: exponentials in lanes, transposition, the shortlist of
-// the selection, the coarse products in squares, and one thread against several on the same head.
+// The parts of the fused path that the public interface does not show: exponentials in lanes,
+// transposition, the shortlist of the selection, the coarse products in squares, and one thread
+// against several on the same head.
 #include "reference.h"
 
 #include "core/random.h"
@@ -99,7 +100,8 @@ static void transposition_pads_with_zeros(void **state)
             }
 }
 
-// With few boxes wanted among many, the selection goes by a shortlist; with equal scores the shortlist grows too long.
+// With few boxes wanted among many, the selection goes by a shortlist; with equal scores the
+// shortlist grows too long.
 static void the_shortlist_changes_nothing(void **state)
 {
     (void)state;
@@ -162,7 +164,8 @@ static void coarse_logits_are_inner_products(void **state)
     }
 }
 
-// One thread walks the rows and gives to the keys on the way; several walk rows, then columns. Same sums, same order.
+// One thread walks the rows and gives to the keys on the way; several walk rows, then columns.
+// Same sums, same order.
 static void both_ways_back_agree_to_the_last_bit(void **state)
 {
     (void)state;
@@ -185,7 +188,8 @@ static void both_ways_back_agree_to_the_last_bit(void **state)
         }
 }
 
-// A row with more refined boxes than a chunk of tiles holds, its maximum in the last chunk and in the first.
+// A row with more refined boxes than a chunk of tiles holds, its maximum in the last chunk and
+// in the first.
 static void long_rows_rescale_their_sums(void **state)
 {
     (void)state;

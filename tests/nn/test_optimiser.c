@@ -26,7 +26,7 @@ static void open_fixture(fixture *f, uint64_t seed, double weight_decay)
 {
     mra_error err;
     assert_int_equal(mra_device_open(&f->device, "cpu", 2, &err), MRA_OK);
-    mra_parameters_open(&f->parameters, f.device, seed);
+    mra_parameters_open(&f->parameters, f->device, seed);
     const char *const names[PARTS] = {"a", "b", "c"};
     mra_tensor *tensor;
     for (int i = 0; i < PARTS; i++)

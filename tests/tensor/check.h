@@ -1,8 +1,9 @@
-// How the tests of src/tensor check an operation: forward against a definition in float64 that the test writes down by
-// itself, gradients against central differences of that definition.
+// How the tests of src/tensor check an operation: forward against a definition in float64 that
+// the test writes down by itself, gradients against central differences of that definition.
 //
-// Differences are taken of the float64 definition, not of the code under test: float32 rounding would leave three or
-// four digits of a difference quotient. So a wrong forward pass cannot hide a wrong backward pass, nor the reverse.
+// Differences are taken of the float64 definition, not of the code under test: float32 rounding
+// would leave three or four digits of a difference quotient. So a wrong forward pass cannot
+// hide a wrong backward pass, nor the reverse.
 #ifndef MRA_TESTS_TENSOR_CHECK_H
 #define MRA_TESTS_TENSOR_CHECK_H
 
@@ -29,7 +30,8 @@ typedef struct check_shape {
     int dim[MRA_MAX_RANK];
 } check_shape;
 
-// One operation on given shapes. `reference` writes the result for float64 inputs; `context` goes to both.
+// One operation on given shapes. `reference` writes the result for float64 inputs; `context`
+// goes to both.
 typedef struct check_case {
     const char *name;
     int inputs;
@@ -79,13 +81,28 @@ static inline mra_tape *check_tape(mra_device *device)
     return tape;
 }
 
-// Fills what the tape will hand out with NaN, so that whoever reads before writing is found out.
+// |have - want| <= tolerance; NaN is never close, infinity to nothing but itself.
+static inline void check_close(double have, double want, double tolerance)
+{
+    if (!(have == want || fabs(have - want) <= tolerance))
+        fail_msg("%.9g, expected %.9g within %g", have, want, tolerance);
+}
+
+// Fills what the tape will hand out with NaN, so that whoever reads before writing is found
+// out.
 static inline void check_poison(mra_tape *tape, size_t bytes)
 {
     void *memory = mra_tape_alloc(tape, bytes);
     assert_non_null(memory);
     memset(memory, 0xFF, bytes);
     mra_tape_reset(tape);
+}
+
+static inline double check_norm(const double *x, size_t size)
+{
+    double squares = 0.0;
+    for (size_t i = 0; i < size; i++) squares += x[i] * x[i];
+    return sqrt(squares);
 }
 
 static inline double check_difference(const char *name, const char *what, const float *have,
@@ -151,8 +168,9 @@ static inline void check_release(const check_case *c, check_data *d)
     }
 }
 
-// Runs the case once and leaves the gradients in d->grad, on top of d->start. `through`: the operands are
-// intermediate results (copies), whose gradients are overwritten; otherwise they are leaves, whose gradients are added to.
+// Runs the case once and leaves the gradients in d->grad, on top of d->start. `through`: the
+// operands are intermediate results (copies), whose gradients are overwritten; otherwise they
+// are leaves, whose gradients are added to.
 static inline void check_run(const check_case *c, mra_tape *tape, check_data *d, bool through,
                              double *want, float *seed, double *exact_seed)
 {
@@ -193,9 +211,12 @@ static inline void check_operation(const check_case *c, size_t outputs)
             const size_t size = check_size(c->shape[k]);
             double *gradient = malloc(size * sizeof *gradient);
             check_central(c, d.exact, k, outputs, exact_seed, gradient);
+            // Rounding is relative to both terms of the sum, which may cancel.
+            double part = check_norm(gradient, size);
             for (size_t i = 0; i < size; i++) gradient[i] += d.start[k][i];
+            part = fmax(part / fmax(check_norm(gradient, size), 1e-300), 1.0);
             check_difference(c->name, through ? "gradient (overwritten)" : "gradient (added)",
-                             d.grad[k], gradient, size, tolerance);
+                             d.grad[k], gradient, size, tolerance * part);
             free(gradient);
         }
         mra_tape_reset(tape);

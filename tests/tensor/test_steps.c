@@ -1,5 +1,5 @@
-// Whole training steps of a small encoder: bit-identical for any number of threads, and without asking the system for
-// memory after the first.
+// Whole training steps of a small encoder: bit-identical for any number of threads, and without
+// asking the system for memory after the first.
 
 #include "check.h"
 
@@ -147,10 +147,10 @@ static void test_threads_change_nothing(void **state)
     for (int k = 0; k < 3; k++) close_model(models[k]);
 }
 
-// ---- Memory ------------------------------------------------------------------------------------------------
+// ---- Memory ---------------------------------------------------------------------------------
 
-// How often this process asked for memory. Under the sanitizers, which have an allocator of their own, only the
-// arena is counted.
+// How often this process asked for memory. Under the sanitizers, which have an allocator of
+// their own, only the arena is counted.
 static size_t requests;
 
 #ifndef __SANITIZE_ADDRESS__

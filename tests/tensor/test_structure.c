@@ -1,4 +1,5 @@
-// Operations that move entries: embeddings, positions, heads, masks, means, concatenation, views, dropout.
+// Operations that move entries: embeddings, positions, heads, masks, means, concatenation,
+// views, dropout.
 
 #include "check.h"
 
@@ -16,7 +17,7 @@ static const check_shape sequence = {3, {BATCH, LENGTH, WIDTH}};
 // A mask with every case: all tokens, some, none.
 static const uint8_t mask[BATCH * LENGTH] = {1, 1, 1, 1, 1, 1, 1, 0, 1, 1, 0, 0, 1, 0};
 
-// ---- Embedding ------------------------------------------------------------------------------------------
+// ---- Embedding ------------------------------------------------------------------------------
 
 typedef struct id_list {
     int32_t ids[1100];
@@ -49,9 +50,13 @@ static void test_embedding(void **state)
     check_operation(&c, s.count * 3);
     s.count = 1;
     check_operation(&c, 3);
+    id_list same = {.count = 1100, .rows = 1, .width = 3};
+    const check_case one = {"embedding", 1, {{2, {1, 3}}}, apply_embedding, exact_embedding,
+                            &same,       0};
+    check_operation(&one, same.count * 3);
 }
 
-// ---- Positions ------------------------------------------------------------------------------------------
+// ---- Positions ------------------------------------------------------------------------------
 
 static const int32_t positions[LENGTH] = {8, 0, 3, 3, 1, 8, 2};
 
@@ -85,7 +90,7 @@ static void test_positions(void **state)
     check_operation(&c, ENTRIES);
 }
 
-// ---- Heads ----------------------------------------------------------------------------------------------
+// ---- Heads ----------------------------------------------------------------------------------
 
 static mra_tensor *apply_split(mra_tape *tape, mra_tensor *const *x, const void *context)
 {
@@ -127,7 +132,7 @@ static void test_heads(void **state)
     check_operation(&merge, ENTRIES);
 }
 
-// ---- Masks and means ------------------------------------------------------------------------------------
+// ---- Masks and means ------------------------------------------------------------------------
 
 static mra_tensor *apply_mask(mra_tape *tape, mra_tensor *const *x, const void *context)
 {
@@ -173,7 +178,7 @@ static void test_masks(void **state)
     }
 }
 
-// ---- Concatenation and views ----------------------------------------------------------------------------
+// ---- Concatenation and views ----------------------------------------------------------------
 
 static const int part_width[3] = {4, 1, 9};
 
@@ -229,7 +234,7 @@ static void test_concat_and_views(void **state)
     check_operation(&views, ENTRIES);
 }
 
-// ---- Dropout --------------------------------------------------------------------------------------------
+// ---- Dropout --------------------------------------------------------------------------------
 
 enum { SITE = 5, STEP = 77 };
 

@@ -1,0 +1,184 @@
+// safetensors: a golden file byte by byte, round trips, and everything that can be wrong with a file.
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include <cmocka.h>
+
+#include "../core/scratch.h"
+#include "core/file.h"
+#include "io/safetensors.h"
+
+// What the format prescribes for two arrays and one string, written by hand.
+static size_t golden(char *bytes)
+{
+    const char header[] = "{\"__metadata__\":{\"step\":\"7\"},"
+                          "\"b\":{\"dtype\":\"F32\",\"shape\":[2,3],\"data_offsets\":[0,24]},"
+                          "\"a\":{\"dtype\":\"F32\",\"shape\":[],\"data_offsets\":[24,28]}}";
+    const float values[7] = {1, -2, 0.5f, 0, 3e38f, -1e-40f, 42};
+    size_t length = sizeof header - 1, padded = (length + 8 + 63) / 64 * 64 - 8;
+    memset(bytes, ' ', 8 + padded);
+    for (int i = 0; i < 8; i++) bytes[i] = (char)(padded >> (8 * i) & 255);
+    memcpy(bytes + 8, header, length);
+    memcpy(bytes + 8 + padded, values, sizeof values);
+    return 8 + padded + sizeof values;
+}
+
+static void test_golden_write(void **state)
+{
+    (void)state;
+    const float b[6] = {1, -2, 0.5f, 0, 3e38f, -1e-40f}, a[1] = {42};
+    mra_safetensors *file;
+    assert_int_equal(mra_safetensors_create(&file, NULL), MRA_OK);
+    assert_int_equal(mra_safetensors_add(file, "b", 2, (int64_t[]){2, 3}, b, NULL), MRA_OK);
+    assert_int_equal(mra_safetensors_add(file, "a", 0, NULL, a, NULL), MRA_OK);
+    assert_int_equal(mra_safetensors_add(file, "a", 0, NULL, a, NULL), MRA_BAD_INPUT);
+    assert_int_equal(mra_safetensors_set(file, "step", "6", NULL), MRA_OK);
+    assert_int_equal(mra_safetensors_set(file, "step", "7", NULL), MRA_OK);
+    const char *path = scratch_path("written.safetensors");
+    assert_int_equal(mra_safetensors_write(file, path, NULL), MRA_OK);
+    mra_safetensors_free(file);
+    char expected[1024];
+    size_t bytes = golden(expected), found = 0;
+    char *content = scratch_read(path, &found);
+    assert_int_equal(found, bytes);
+    assert_memory_equal(content, expected, bytes);
+    free(content);
+}
+
+static void test_golden_read(void **state)
+{
+    (void)state;
+    char bytes[1024];
+    const char *path = scratch_write("golden.safetensors", bytes, golden(bytes));
+    mra_safetensors *file;
+    assert_int_equal(mra_safetensors_read(&file, path, NULL), MRA_OK);
+    const mra_safetensor *b = mra_safetensors_at(file, 0), *a = mra_safetensors_find(file, "a");
+    assert_ptr_equal(b, mra_safetensors_find(file, "b"));
+    assert_ptr_equal(a, mra_safetensors_at(file, 1));
+    assert_null(mra_safetensors_at(file, 2));
+    assert_null(mra_safetensors_find(file, "c"));
+    assert_int_equal(b->rank, 2);
+    assert_int_equal(b->shape[0], 2);
+    assert_int_equal(b->shape[1], 3);
+    assert_int_equal(b->size, 6);
+    assert_true(b->data[0] == 1 && b->data[4] == 3e38f && b->data[5] == -1e-40f);
+    assert_int_equal(a->rank, 0);
+    assert_true(a->data[0] == 42);
+    assert_string_equal(mra_safetensors_get(file, "step"), "7");
+    assert_null(mra_safetensors_get(file, "steps"));
+    mra_safetensors_free(file);
+}
+
+// Headers in another order, without metadata and with an empty array, as other programs write them.
+static void test_other_writers(void **state)
+{
+    (void)state;
+    const char header[] =
+        "{ \"late\": {\"data_offsets\":[4,8],\"shape\":[1,1],\"dtype\":\"F32\"},\n"
+        "\"none\":{\"dtype\":\"F32\",\"shape\":[0,5],\"data_offsets\":[4,4]},"
+        "\"early\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[0,4]}}";
+    char bytes[512] = {(char)(sizeof header - 1)};
+    const float values[2] = {5, 6};
+    memcpy(bytes + 8, header, sizeof header - 1);
+    bytes[0] = (char)((sizeof header - 1) & 255);
+    memcpy(bytes + 8 + sizeof header - 1, values, sizeof values);
+    const char *path = scratch_write("other", bytes, 8 + sizeof header - 1 + sizeof values);
+    mra_safetensors *file;
+    assert_int_equal(mra_safetensors_read(&file, path, NULL), MRA_OK);
+    assert_true(mra_safetensors_find(file, "early")->data[0] == 5);
+    assert_true(mra_safetensors_find(file, "late")->data[0] == 6);
+    assert_int_equal(mra_safetensors_find(file, "none")->size, 0);
+    mra_safetensors_free(file);
+}
+
+static void refuse_bytes(const void *bytes, size_t count, const char *expected)
+{
+    mra_error err = {0};
+    mra_safetensors *file;
+    const char *path = scratch_write("bad", bytes, count);
+    assert_int_equal(mra_safetensors_read(&file, path, &err), MRA_BAD_INPUT);
+    assert_null(file);
+    if (!strstr(err.message, path) || !strstr(err.message, expected) ||
+        strchr(err.message, '\n'))
+        fail_msg("'%s' instead of %s: ... %s", err.message, path, expected);
+}
+
+// A file with this header and eight bytes of data.
+static void refuse_header(const char *header, const char *expected)
+{
+    char bytes[1024] = {0};
+    size_t length = strlen(header);
+    bytes[0] = (char)(length & 255);
+    bytes[1] = (char)(length >> 8);
+    memcpy(bytes + 8, header, length);
+    refuse_bytes(bytes, 8 + length + 8, expected);
+}
+
+static void test_bad_headers(void **state)
+{
+    (void)state;
+    refuse_header("[1,2]", "not a JSON object");
+    refuse_header("{\"a\":", "not a JSON object");
+    refuse_header("{\"a\":3}", "array a has type none");
+    refuse_header("{\"a\":{\"dtype\":\"F16\",\"shape\":[4],\"data_offsets\":[0,8]}}",
+                  "array a has type F16, expected F32");
+    refuse_header("{\"a\":{\"dtype\":\"F32\",\"shape\":[-2],\"data_offsets\":[0,8]}}", "shape");
+    refuse_header("{\"a\":{\"dtype\":\"F32\",\"shape\":[2.0],\"data_offsets\":[0,8]}}",
+                  "shape");
+    refuse_header("{\"a\":{\"dtype\":\"F32\",\"shape\":[4611686018427387904,4],"
+                  "\"data_offsets\":[0,8]}}",
+                  "shape");
+    refuse_header("{\"a\":{\"dtype\":\"F32\",\"shape\":[3],\"data_offsets\":[0,8]}}",
+                  "do not fit its shape");
+    refuse_header("{\"a\":{\"dtype\":\"F32\",\"shape\":[3],\"data_offsets\":[0,12]}}",
+                  "outside the 8 bytes");
+    refuse_header("{\"a\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[-4,0]}}",
+                  "outside");
+    refuse_header("{\"a\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[0,4]}}", "gaps");
+    refuse_header("{\"a\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[0,4]},"
+                  "\"b\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[0,8]}}",
+                  "overlap");
+    refuse_header("{\"a\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[2,6]}}", "fit");
+    refuse_header("{\"a\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[0,4]},"
+                  "\"a\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[4,8]}}",
+                  "JSON");
+}
+
+// Every proper prefix of a good file is refused, and so is one byte too many.
+static void test_truncated(void **state)
+{
+    (void)state;
+    char bytes[1024] = {0};
+    size_t whole = golden(bytes);
+    for (size_t count = 0; count < whole; count++) refuse_bytes(bytes, count, "");
+    refuse_bytes(bytes, whole + 1, "stop before the end");
+    refuse_bytes("", 0, "empty or truncated");
+}
+
+static void test_cannot_read_or_write(void **state)
+{
+    (void)state;
+    mra_error err;
+    mra_safetensors *file;
+    assert_int_equal(mra_safetensors_read(&file, scratch_path("absent"), &err), MRA_IO);
+    assert_non_null(strstr(err.message, "absent"));
+    assert_int_equal(mra_safetensors_create(&file, &err), MRA_OK);
+    assert_int_equal(mra_safetensors_write(file, scratch_path("no/such/folder"), &err), MRA_IO);
+    assert_int_equal(mra_safetensors_set(file, "key", "\xff\xfe", &err), MRA_BAD_INPUT);
+    mra_safetensors_free(file);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_golden_write),  cmocka_unit_test(test_golden_read),
+        cmocka_unit_test(test_other_writers), cmocka_unit_test(test_bad_headers),
+        cmocka_unit_test(test_truncated),     cmocka_unit_test(test_cannot_read_or_write),
+    };
+    return cmocka_run_group_tests_name("io/safetensors", tests, scratch_make, scratch_remove);
+}
