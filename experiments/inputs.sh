@@ -17,4 +17,10 @@ set_of listops 512 3
 set_of listops 1984 1
 set_of text 512 3
 set_of text 4096 1
+# What the trainings had reached, for the page: their results, logs and run records.
+for name in listops text; do
+    for file in result.tsv log.tsv run.json; do
+        cp "build/train/inputs-$name/$file" "$out/$name-training-$file"
+    done
+done
 du -sk "$out" | awk '{ printf "inputs: %.1f MiB\n", $1 / 1024 }'

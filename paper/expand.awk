@@ -4,7 +4,8 @@
 #
 #   @code PATH                        the woven source (paper/weave.awk)
 #   @figure NAME | caption            figures/NAME.svg, as drawn by figures/NAME.gp
-#   @table FILE.tsv | caption | a b=label c   columns of a result, in this order, relabelled where asked
+#   @table FILE.tsv | caption | a b=label c   columns of a result (or of a file under paper/), in this order,
+#                                     relabelled where asked; none named: all
 #   @command TEXT                     a command line that a reader can run
 # A figure or table that this profile did not produce is said to be missing, with the command that makes it.
 function trim(s) { gsub(/^[ \t]+|[ \t]+$/, "", s); return s }
@@ -26,7 +27,8 @@ function figure(text,   part, name, caption) {
     print "<figcaption>\n\n**Figure " figure_count ".** " caption " Drawn by `figures/" name ".gp`.\n\n</figcaption>\n</figure>\n"
 }
 function table(text,   part, file, caption, want, count, i, column, label, head, rows, cell, pair, line) {
-    split(text, part, "|"); file = results "/" trim(part[1]); caption = trim(part[2])
+    split(text, part, "|"); file = trim(part[1]); caption = trim(part[2])
+    file = (file ~ /^paper\// ? root : results) "/" file
     count = split(trim(part[3]), want, /[ \t]+/)
     if ((getline line < file) <= 0) {
         print "\n*The table “" caption "” is not part of this profile; `make reproduce` makes it.*\n"

@@ -86,6 +86,7 @@ typedef struct mra_fused_head {
     // ranking, in the backward pass the gradients of the coarse logits.
     float *logit, *score;
     int32_t *order;                   // [2, blocks, blocks]: scratch of mra_select_largest
+    float *shortlist;                 // [blocks * blocks / MRA_FUSED_SHARE]: see fused_select.c
     float *key_panels, *value_panels; // [squares, d, 64]: pooled keys and values, transposed
     float *coarse_sum;   // [blocks]: normaliser of the coarse part, relative to exp(coarse_max)
     float *coarse_value; // [blocks, d]: its sum of values
@@ -110,7 +111,7 @@ typedef struct mra_fused_head {
 // Prepares the plan. `order` ([n] or NULL) is borrowed. The options have been checked and ask
 // for scales = 2 with 2 <= s <= MRA_FUSED_LARGEST, or for scales = 1 (exact attention: every
 // box of a 32-grid is refined).
-enum { MRA_FUSED_LARGEST = 128, MRA_FUSED_SQUARE = 64 };
+enum { MRA_FUSED_LARGEST = 128, MRA_FUSED_SQUARE = 64, MRA_FUSED_SHARE = 8 };
 bool mra_fused_takes(const mra_options *options);
 mra_status mra_fused_plan_make(mra_fused_plan *plan, mra_shape shape,
                                const mra_options *options, const int32_t *order,

@@ -14,6 +14,10 @@
 
 enum { MRA_LANES = 16 };
 
+// These functions are inlined, so how a processor without such registers would pass a vector to a
+// function, which the warning is about, does not matter.
+#pragma GCC diagnostic ignored "-Wpsabi"
+
 typedef float mra_lanes __attribute__((vector_size(64), may_alias));
 typedef int32_t mra_lane_bits __attribute__((vector_size(64), may_alias));
 

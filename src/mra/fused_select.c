@@ -16,7 +16,6 @@
 
 enum {
     GROUP = 32, // scores in a group
-    SHARE = 8,  // a shortlist of more than count / SHARE is not worth having
     STRIDE = 32 // scores looked at together for whether any reaches the bound
 };
 
@@ -53,16 +52,15 @@ static size_t shortlist(const float *score, size_t count, float bound, size_t ro
     return length;
 }
 
-// mra_select_largest on score[0 .. count), by way of a shortlist if that pays; scratch[2 *
-// count].
+// mra_select_largest on score[0 .. count), by way of a shortlist if that pays;
+// scratch[2 * count], value[count / MRA_FUSED_SHARE].
 static size_t select_largest(const float *score, size_t count, size_t m, int32_t *index,
-                             int32_t *scratch)
+                             int32_t *scratch, float *value)
 {
-    size_t groups = count / GROUP, room = count / SHARE;
+    size_t groups = count / GROUP, room = count / MRA_FUSED_SHARE;
     if (m == 0 || groups < 2 * m) return mra_select_largest(score, count, m, index, scratch);
-    // Scratch: group maxima, then the scores of the shortlist; its indices; the rest.
-    float *value = (float *)scratch;
-    int32_t *place = scratch + room, *rest = scratch + 2 * room;
+    // `value` holds the group maxima, then the scores of the shortlist.
+    int32_t *place = scratch, *rest = scratch + room;
     group_maxima(score, count, groups, value);
     size_t chosen = mra_select_largest(value, groups, m, index, rest);
     float bound = INFINITY;
@@ -119,7 +117,8 @@ void mra_fused_select(mra_fused_head *head)
         for (size_t i = 0; i < all; i++) record->column[i] = (int32_t)i;
     } else if (plan->budget > 0) {
         mra_rank_boxes(&plan->options, plan->blocks, head->logit, record->tokens, head->score);
-        chosen = select_largest(head->score, all, plan->budget, record->column, head->order);
+        chosen = select_largest(head->score, all, plan->budget, record->column, head->order,
+                                head->shortlist);
     }
     list_boxes(head, chosen);
     record->coarse_boxes = count_coarse(head);

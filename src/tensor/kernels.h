@@ -5,9 +5,9 @@
 //
 // Conventions.
 //
-// Every pointer is device memory unless its comment says "host". Matrices are row-major and have
-// no gaps. Arrays that are written may not overlap with arrays that are read, except where a
-// comment says "in place".
+// Every pointer is device memory unless its comment says "host". Matrices are row-major and
+// have no gaps. Arrays that are written may not overlap with arrays that are read, except
+// where a comment says "in place".
 //
 // `add`: true adds the result to what the output holds, false overwrites it (whose content then
 // does not matter, NaN included).

@@ -368,9 +368,9 @@ static void test_peak_of_a_method(void **state)
     assert_true(both.above + slack >= 8 * array);    // dz, dq, dk, dv too
     assert_true(given.above + slack >= 5 * array);   // all of them but q, k, v
     assert_true(both.above > forward.above + 2 * array);
-    // All but exact: a budget that the matrix does not hold is told as the method tells it.
+    // What the method refuses is told as it tells it.
     request.method = "mra2";
-    request.assignments = (const char *const[]){"blocks=65"};
+    request.assignments = (const char *const[]){"blocks=-1"};
     request.assignment_count = 1;
     assert_int_equal(mra_measure_method_peak(&request, &given, &err), MRA_BAD_INPUT);
     free(q);
