@@ -34,9 +34,10 @@ static void normalise_logits(mra_dense_head *dense)
             probability[j] /= sum;
             mean_logit += probability[j] * (logit[j] - row_max);
         }
-        dense->row_lse[i] = row_max + log(sum);
+        const double log_sum = sum > 0 ? log(sum) : -INFINITY; // never 0: the largest term is 1
+        dense->row_lse[i] = row_max + log_sum;
         dense->largest = fmax(dense->largest, row_max);
-        entropy += log(sum) - mean_logit;
+        entropy += log_sum - mean_logit;
     }
     dense->entropy = entropy / n;
 }

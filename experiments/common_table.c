@@ -163,7 +163,7 @@ mra_status mra_experiment_summary(mra_experiment *experiment, const char *from,
     mra_status status = mra_table_read(&table, path, err);
     if (status != MRA_OK) return status;
     int columns[MOST_GROUPS], count = 0, value_column = 0;
-    for (; names[count] && count < MOST_GROUPS && status == MRA_OK; count++) {
+    for (; count < MOST_GROUPS && names[count] && status == MRA_OK; count++) {
         status = mra_table_column(table, names[count], &columns[count], err);
     }
     if (status == MRA_OK) status = mra_table_column(table, value, &value_column, err);

@@ -56,7 +56,7 @@ static mra_status make_box_list(box_list *list, size_t count, mra_error *err)
     for (int i = 0; i < ORDERS - 1; i++) list->score[i] = memory + (size_t)i * count;
     for (int i = 0; i < MEASURES; i++)
         list->error[i] = memory + (size_t)(ORDERS - 1 + i) * count;
-    list->chosen = (int32_t *)(memory + arrays * count);
+    list->chosen = (int32_t *)(void *)(memory + arrays * count);
     list->scratch = list->chosen + count;
     return MRA_OK;
 }

@@ -133,8 +133,9 @@ static mra_status rank_curve(wavelet_run *run, const mra_trained_head *head, con
                              double squared_norm, mra_error *err)
 {
     int n = run->n;
-    double *squares = calloc(2 * (size_t)n + 1, sizeof *squares), *tail = squares + n;
+    double *squares = calloc(2 * (size_t)n + 1, sizeof *squares);
     if (!squares) return mra_fail(err, MRA_NO_MEMORY, "no memory for %d singular values", n);
+    double *tail = squares + n;
     mra_status status = squared_singular_values(a, n, squares, err);
     if (status == MRA_OK) tail_sums(squares, (size_t)n, tail);
     for (int rank = 1; status == MRA_OK && rank <= n / 2; rank *= 2) {

@@ -7,7 +7,6 @@
 set -eu
 root=$(cd "$(dirname "$0")/.." && pwd)
 cd "$root"
-. paper/pages.sh
 book=build/book
 code=1
 profile=none
@@ -15,6 +14,7 @@ for candidate in paper reduced laptop smoke; do
     if [ -d "build/results/$candidate" ]; then profile=$candidate; break; fi
 done
 results=build/results/$profile figures=build/figures/$profile
+. paper/pages.sh
 mkdir -p "$book"
 cp paper/style.css "$book/"
 copy_figures "$figures" "$book"

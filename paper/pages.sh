@@ -1,7 +1,8 @@
 #!/bin/sh
 # What report.sh and book.sh share: chapters to HTML by awk and pandoc, formulas as MathML, no network.
 #
-# Sourced, not run. Expects $root (the checkout), $results and $figures (folders, may be empty) to be set.
+# Sourced, not run; the script that sources it sets these (folders; code=1: weave the sources in):
+: "${root:?}" "${results:?}" "${figures:?}" "${code:?}"
 
 chapters() { ls "$root"/paper/chapters/[0-9]*.md; }
 

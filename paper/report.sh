@@ -8,10 +8,10 @@
 set -eu
 root=$(cd "$(dirname "$0")/.." && pwd)
 cd "$root"
-. paper/pages.sh
 profile=${1:-laptop}
 results=build/results/$profile figures=build/figures/$profile report=build/report
 code=0
+. paper/pages.sh
 [ -d "$results" ] || {
     echo "report: $results: no results yet; run: make reproduce PROFILE=$profile" >&2
     exit 2

@@ -1,3 +1,4 @@
+# shellcheck shell=sh
 # For shell tests: TAP output, runs of the program, and small .npy arrays made by awk. Source it:
 #
 #     . "$(dirname "$0")/../tap.sh"

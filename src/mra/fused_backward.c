@@ -84,7 +84,9 @@ static void differentiate(const mra_fused_head *head, int x, int y, float *tile,
                 *weight = *gradient = (mra_lanes){0};
                 continue;
             }
-            mra_lanes p = mra_lanes_exp(*weight - row_max) * inverse;
+            mra_lanes p = *weight - row_max;
+            mra_lanes_exp(&p);
+            p *= inverse;
             *weight = p;
             *gradient = p * (*gradient - product) * plan->logit_scale;
         }

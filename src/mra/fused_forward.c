@@ -46,10 +46,11 @@ static void raise_maximum(const float *tile, int keys, int lanes, float *row_max
         mra_lanes *held = (mra_lanes *)(row_max + g);
         mra_lanes old = *held, largest = old;
         for (int j = 0; j < keys; j++)
-            largest =
-                mra_lanes_max(largest, *(const mra_lanes *)(tile + (size_t)j * lanes + g));
+            mra_lanes_raise(&largest, (const mra_lanes *)(tile + (size_t)j * lanes + g));
         *held = largest;
-        *(mra_lanes *)(change + g) = mra_lanes_exp(old - largest);
+        old -= largest;
+        mra_lanes_exp(&old);
+        *(mra_lanes *)(change + g) = old;
     }
 }
 
@@ -61,7 +62,8 @@ static void exponentiate(float *tile, int keys, int lanes, const float *row_max,
         mra_lanes sum = *(const mra_lanes *)(row_sum + g);
         for (int j = 0; j < keys; j++) {
             mra_lanes *entry = (mra_lanes *)(tile + (size_t)j * lanes + g);
-            mra_lanes weight = mra_lanes_exp(*entry - largest);
+            mra_lanes weight = *entry - largest;
+            mra_lanes_exp(&weight);
             *entry = weight;
             sum += weight;
         }

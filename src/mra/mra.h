@@ -35,29 +35,33 @@ typedef struct mra_shape {
 
 enum { MRA_MAX_SCALES = 8 };
 
-// How boxes compete for refinement (METHOD: component selection).
+// How boxes compete for refinement (the paper, component selection).
 typedef enum mra_ranking {
     MRA_RANK_ROW,  // coarse logit minus the largest of its row of boxes (the paper's code)
     MRA_RANK_PLAIN // the coefficient itself
 } mra_ranking;
 
 typedef struct mra_options {
-    int scales;                // how many scales R has, 2 .. MRA_MAX_SCALES (1: R = {1}, exact)
-    int scale[MRA_MAX_SCALES]; // s_0 > s_1 > ... > s_k = 1, each a multiple of the next
-    double blocks
-        [MRA_MAX_SCALES]; // blocks[i], i >= 1: how many boxes of scale s_{i-1} are refined into scale
-        // s_i, per row of boxes of scale s_0: m_i = round(blocks[i] * ceil(n/s_0)),
-        // per head; at most all that are there
-    bool sparse; // keep the finest boxes only (MRA-2-s)
+    // R: how many scales, 2 .. MRA_MAX_SCALES (1: R = {1}, exact), and s_0 > s_1 > ... > s_k = 1, each a
+    // multiple of the next.
+    int scales;
+    int scale[MRA_MAX_SCALES];
+    // blocks[i], i >= 1: how many boxes of scale s_{i-1} are refined into scale s_i, per row of boxes of scale
+    // s_0: m_i = round(blocks[i] * ceil(n/s_0)) per head, at most all that are there.
+    double blocks[MRA_MAX_SCALES];
+    // Keep the finest boxes only (MRA-2-s).
+    bool sparse;
     mra_ranking ranking;
-    int first;    // prior: boxes in the first `first` rows and columns of boxes come first
-    int diagonal; // prior: so do those on a diagonal band of `diagonal` boxes (0 none, 1 the
-                  // diagonal itself, 3 one neighbour to each side, ...; odd)
-    int grid_height,
-        grid_width; // tokens are a raster image of this size (0: a sequence): they are permuted to
-                    // tiles, so that a box is compact in two dimensions; n = height * width
-    double logit_scale; // factor of Q K^T; 0: 1/sqrt(d)
-    int threads;        // < 1: the default of OpenMP
+    // Priors: boxes in the first `first` rows and columns of boxes are refined before all others, and so are those on
+    // a diagonal band of `diagonal` boxes (0 none, 1 the diagonal itself, 3 one neighbour to each side, ...; odd).
+    int first, diagonal;
+    // Tokens are a raster image of this size (0: a sequence), n = height * width: they are permuted to tiles, so that a
+    // box is compact in two dimensions.
+    int grid_height, grid_width;
+    // Factor of Q K^T; 0: 1/sqrt(d).
+    double logit_scale;
+    // OpenMP threads; < 1: OpenMP's default.
+    int threads;
 } mra_options;
 
 // R = {32, 1} with `blocks` blocks a row: the paper's MRA-2; set .sparse for MRA-2-s.

@@ -32,8 +32,9 @@ typedef struct trainer {
     mra_tape *tape;
     float *best; // weights of the best evaluation so far
     char *settings;
-    char checkpoint[NAME_ROOM];
+    char checkpoint[NAME_ROOM], result[NAME_ROOM];
     mra_train_state state;
+    bool finished; // an earlier run has left its result
     int64_t saved; // step of the checkpoint on disk, -1: none
     mra_train_log log;
     mra_progress progress;
@@ -109,7 +110,10 @@ static mra_status find_checkpoint(trainer *trainer, mra_error *err)
                                             trainer->optimiser, trainer->best, &trainer->state,
                                             trainer->settings, err);
     trainer->saved = trainer->state.step;
-    if (status == MRA_OK)
+    trainer->finished = status == MRA_OK &&
+                        trainer->saved == trainer->options->schedule.steps &&
+                        mra_file_exists(trainer->result);
+    if (status == MRA_OK && !trainer->finished)
         mra_say(trainer->run->quiet, "%s: going on from step %" PRId64, trainer->run->folder,
                 trainer->state.step);
     return status;
@@ -120,14 +124,15 @@ static mra_status set_up(trainer *trainer, mra_error *err)
     const char *folder = trainer->run->folder;
     char log[NAME_ROOM];
     mra_status status = name_file(trainer->checkpoint, folder, "checkpoint.safetensors", err);
+    if (status == MRA_OK) status = name_file(trainer->result, folder, "result.tsv", err);
     if (status == MRA_OK) status = name_file(log, folder, "log.tsv", err);
     if (status == MRA_OK) status = make_settings_text(trainer, err);
     if (status == MRA_OK) status = open_data(trainer, err);
     if (status == MRA_OK) status = make_model(trainer, err);
     if (status == MRA_OK) status = mra_make_folder(folder, err);
     if (status == MRA_OK) status = find_checkpoint(trainer, err);
-    if (status == MRA_OK)
-        status = mra_train_log_open(&trainer->log, log, trainer->state.log_bytes, err);
+    if (status == MRA_OK && !trainer->finished)
+        status = mra_train_log_open(&trainer->log, log, &trainer->state.log_bytes, err);
     return status;
 }
 
@@ -190,7 +195,8 @@ static mra_status evaluate(trainer *trainer, mra_split split, mra_evaluation *ev
     return mra_train_log_row(&trainer->log, &row, &trainer->state.log_bytes, err);
 }
 
-// Evaluates on dev and keeps the weights if they are the best so far.
+// Evaluates on dev and keeps the weights if they are the best so far: the highest accuracy, among equal ones the lowest
+// loss.
 static mra_status evaluate_on_dev(trainer *trainer, mra_error *err)
 {
     mra_evaluation evaluation;
@@ -198,7 +204,10 @@ static mra_status evaluate_on_dev(trainer *trainer, mra_error *err)
     mra_status status = evaluate(trainer, MRA_DEV, &evaluation, err);
     if (status != MRA_OK) return status;
     state->evaluated = state->step;
-    if (state->best_step >= 0 && evaluation.accuracy <= state->best_accuracy) return MRA_OK;
+    bool better =
+        evaluation.accuracy > state->best_accuracy ||
+        (evaluation.accuracy == state->best_accuracy && evaluation.loss < state->best_loss);
+    if (state->best_step >= 0 && !better) return MRA_OK;
     state->best_step = state->step;
     state->best_accuracy = evaluation.accuracy;
     state->best_loss = evaluation.loss;
@@ -376,8 +385,7 @@ static mra_status write_record(const trainer *trainer, const mra_train_result *r
 
 // Tests the best weights and writes everything that a finished run leaves; the result comes last, for it says
 // that the rest is there.
-static mra_status finish(trainer *trainer, const char *path, mra_train_result *result,
-                         mra_error *err)
+static mra_status finish(trainer *trainer, mra_train_result *result, mra_error *err)
 {
     const mra_train_state *state = &trainer->state;
     mra_status status =
@@ -400,7 +408,7 @@ static mra_status finish(trainer *trainer, const char *path, mra_train_result *r
     result->seconds = state->seconds;
     status = write_weights(trainer, result, err);
     if (status == MRA_OK) status = write_record(trainer, result, err);
-    if (status == MRA_OK) status = mra_train_result_write(path, result, err);
+    if (status == MRA_OK) status = mra_train_result_write(trainer->result, result, err);
     return status;
 }
 
@@ -411,21 +419,16 @@ mra_status mra_train(const mra_train_options *options, const mra_train_run *run,
     mra_train_result unwanted;
     if (!result) result = &unwanted;
     *result = (mra_train_result){0};
-    char path[NAME_ROOM];
-    mra_status status = name_file(path, run->folder, "result.tsv", err);
-    if (status == MRA_OK) status = set_up(&trainer, err);
-    if (status == MRA_OK) {
-        int64_t steps = options->schedule.steps;
-        if (trainer.saved == steps && mra_file_exists(path)) {
-            status = mra_train_result_read(path, result, err);
-        } else {
-            trainer.progress = mra_progress_start("train", (double)steps,
-                                                  (double)trainer.state.step, run->quiet);
-            trainer.clock = mra_seconds();
-            status = train_loop(&trainer, err);
-            if (status == MRA_OK) status = finish(&trainer, path, result, err);
-            if (status == MRA_OK) mra_progress_end(&trainer.progress, "");
-        }
+    mra_status status = set_up(&trainer, err);
+    if (status == MRA_OK && trainer.finished) {
+        status = mra_train_result_read(trainer.result, result, err);
+    } else if (status == MRA_OK) {
+        trainer.progress = mra_progress_start("train", (double)options->schedule.steps,
+                                              (double)trainer.state.step, run->quiet);
+        trainer.clock = mra_seconds();
+        status = train_loop(&trainer, err);
+        if (status == MRA_OK) status = finish(&trainer, result, err);
+        if (status == MRA_OK) mra_progress_end(&trainer.progress, "");
     }
     clean_up(&trainer);
     return status;

@@ -22,7 +22,7 @@ static mra_status refused(const mra_train_log *log, mra_error *err)
                     strerror(errno ? errno : EIO));
 }
 
-mra_status mra_train_log_open(mra_train_log *log, const char *path, int64_t bytes,
+mra_status mra_train_log_open(mra_train_log *log, const char *path, int64_t *bytes,
                               mra_error *err)
 {
     *log = (mra_train_log){0};
@@ -36,20 +36,22 @@ mra_status mra_train_log_open(mra_train_log *log, const char *path, int64_t byte
     if (flock(descriptor, LOCK_EX | LOCK_NB) != 0)
         return mra_fail(err, MRA_BAD_INPUT, "%s: another process is training in this folder",
                         path);
-    if (bytes == 0) {
+    if (*bytes == 0) {
         if (ftruncate(descriptor, 0) != 0) return refused(log, err);
         fputs(HEADER, log->stream);
-        return fflush(log->stream) == 0 ? MRA_OK : refused(log, err);
+        if (fflush(log->stream) != 0) return refused(log, err);
+        *bytes = (int64_t)strlen(HEADER);
+        return MRA_OK;
     }
     if (fseeko(log->stream, 0, SEEK_END) != 0) return refused(log, err);
     int64_t found = (int64_t)ftello(log->stream);
-    if (found < bytes)
+    if (found < *bytes)
         return mra_fail(err, MRA_BAD_INPUT,
                         "%s has %" PRId64
                         " bytes, but the checkpoint beside it was written after %" PRId64
                         "; it was shortened or replaced",
-                        path, found, bytes);
-    if (ftruncate(fileno(log->stream), (off_t)bytes) != 0 ||
+                        path, found, *bytes);
+    if (ftruncate(fileno(log->stream), (off_t)*bytes) != 0 ||
         fseeko(log->stream, 0, SEEK_END) != 0)
         return refused(log, err);
     return MRA_OK;

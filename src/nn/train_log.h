@@ -21,10 +21,10 @@ typedef struct mra_log_row {
     double seconds; // spent in all runs together
 } mra_log_row;
 
-// Opens the log for a run whose checkpoint had `bytes` bytes of it (0: a new run): whatever came later, written by a
-// run that was killed after its last checkpoint, is cut off, and will be written again. A log that is shorter than
-// that, or one that another process is writing, is MRA_BAD_INPUT.
-mra_status mra_train_log_open(mra_train_log *log, const char *path, int64_t bytes,
+// Opens the log for a run whose checkpoint had `*bytes` bytes of it (0: a new run; then *bytes becomes those of the
+// header). Whatever came later, written by a run that was killed after its last checkpoint, is cut off, and will be
+// written again. A log that is shorter than that, or one that another process is writing, is MRA_BAD_INPUT.
+mra_status mra_train_log_open(mra_train_log *log, const char *path, int64_t *bytes,
                               mra_error *err);
 // Appends a row; handed to the system at once. *bytes receives the length of the log.
 mra_status mra_train_log_row(mra_train_log *log, const mra_log_row *row, int64_t *bytes,

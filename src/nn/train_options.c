@@ -110,10 +110,10 @@ static void read_attention(reader *reader, mra_encoder_options *encoder)
         if (strncmp(key, prefix, strlen(prefix)) != 0 || strcmp(key, "attention.method") == 0)
             continue;
         const char *value = mra_settings_text(reader->settings, key, "");
-        char *setting = encoder->setting[encoder->settings];
-        int room = (int)sizeof encoder->setting[0];
-        if (encoder->settings == MRA_ATTENTION_SETTINGS ||
-            snprintf(setting, (size_t)room, "%s=%s", key + strlen(prefix), value) >= room)
+        const int room = (int)sizeof encoder->setting[0];
+        const bool full = encoder->settings == MRA_ATTENTION_SETTINGS;
+        if (full || snprintf(encoder->setting[encoder->settings], (size_t)room, "%s=%s",
+                             key + strlen(prefix), value) >= room)
             reader->status = mra_fail(reader->err, MRA_BAD_INPUT,
                                       "%s: at most %d options of an attention method, each of "
                                       "fewer than %d characters",

@@ -42,7 +42,7 @@ passes '[batch, heads, n, d] of float16, float64, float32' \
     "$mra" attend --method exact --q q2.npy --k k8.npy --v v4.npy --out z4.npy
 [ "$(shape_of z4.npy)" = '2, 3, 20, 8' ]
 ok $? 'keeps its shape'
-# Head 4 alone: heads do not see each other. float16 values of q are read back through a float32 copy of the header's data.
+# Head 4 alone: heads do not see each other.
 npy q4.npy f4 20,8 '2 * r(i + 640, 1)'
 npy k4.npy f4 20,8 '2 * r(i + 640, 2)'
 npy w4.npy f4 20,8 'r(i + 640, 3)'
@@ -69,6 +69,21 @@ attention 40 8 "$work/q.txt" "$work/k.txt" "$work/v.txt" "$work/mask.txt" - >"$w
 passes 'a mask' "$mra" attend --method exact --q q.npy --k k.npy --v v.npy --mask mask.npy --out m.npy
 close_to m.npy "$work/masked.txt" 1e-6
 ok $? 'hides keys and zeroes rows'
+
+# Two sequences: the second one's rows come from its own queries and its own row of the mask.
+npy b.npy f4 2,1,40,8 '2 * r(i, 1)'
+npy b1.npy f4 40,8 '2 * r(i + 320, 1)'
+npy bmask.npy u1 2,40 'i < 40 ? i % 2 : i % 3 == 0'
+npy bmask1.npy u1 40 '(i + 40) % 3 == 0'
+passes 'a mask for each sequence' "$mra" attend --method exact --q b.npy --k b.npy --v b.npy --mask bmask.npy --out bz.npy
+passes 'the second sequence alone' "$mra" attend --method exact --q b1.npy --k b1.npy --v b1.npy --mask bmask1.npy --out bz1.npy
+values bz.npy | tail -320 >"$work/bz1.txt"
+close_to bz1.npy "$work/bz1.txt" 1e-7
+ok $? 'is the second half of both'
+passes 'one mask for all' "$mra" attend --method exact --q b.npy --k b.npy --v b.npy --mask bmask1.npy --out bz.npy
+values bz.npy | tail -320 >"$work/bz1.txt"
+close_to bz1.npy "$work/bz1.txt" 1e-7
+ok $? 'is that mask for the second sequence too'
 
 passes 'an output may replace an input' "$mra" attend --method exact --q q.npy --k k.npy --v v.npy --out y.npy
 

@@ -66,6 +66,15 @@ passes 'a mask' "$mra" audit --q q.npy --k k.npy --v v.npy --mask mask.npy --met
 column entropy | awk '!($1 < log(70)) { exit 1 }'
 ok $? 'makes the entropy that of the unmasked tokens'
 
+npy bq.npy f4 2,1,100,16 '2 * r(i, 1)'
+npy bk.npy f4 2,1,100,16 '2 * r(i, 2)'
+npy bmask.npy u1 2,100 'i < 100 || i < 110'
+passes 'two sequences' "$mra" audit --q bq.npy --k bk.npy --mask bmask.npy --methods exact --repeats 1 --quiet
+[ "$(column batch | tr '\n' ' ')" = '0 1 ' ] && [ "$(column head | tr '\n' ' ')" = '0 0 ' ]
+ok $? 'are told apart'
+column entropy | awk -v e="$entropy" 'NR == 1 && !($1 < 1.0001 * e && $1 > 0.9999 * e) || NR == 2 && !($1 < log(10)) { exit 1 }'
+ok $? 'each with its own mask'
+
 passes 'settings for one method' "$mra" audit --q q.npy --k k.npy --methods mra2,mra2s \
     --budgets 1 --set mra2.first=1 --repeats 1 --quiet
 

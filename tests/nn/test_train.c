@@ -377,7 +377,7 @@ static void test_damaged_checkpoints(void **state)
 {
     (void)state;
     mra_error err;
-    size_t bytes;
+    size_t bytes = 0;
     volatile sig_atomic_t at_once = 1;
     assert_int_equal(train("damaged", NULL, 1, &at_once, NULL, &err), MRA_INTERRUPTED);
     char *whole = scratch_read(file_in("damaged", "checkpoint.safetensors"), &bytes);
@@ -426,7 +426,7 @@ static void test_bad_weights(void **state)
     mra_classifier *model;
     assert_int_equal(train("weights", NULL, 1, NULL, NULL, &err), MRA_OK);
     assert_int_equal(mra_device_open(&device, "cpu", 1, &err), MRA_OK);
-    size_t bytes;
+    size_t bytes = 0;
     char *whole = scratch_read(file_in("weights", "weights.safetensors"), &bytes);
     char *name = memmem(whole, bytes, "head.expand.bias", 16);
     name[0] = 'H';
