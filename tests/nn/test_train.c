@@ -286,6 +286,21 @@ static void test_cut_log(void **state)
     same_file(file_in("cut", "weights.safetensors"), file_in("uncut", "weights.safetensors"));
 }
 
+// A run that died after its last checkpoint evaluates on dev no second time, tests again, and ends the same.
+static void test_died_at_the_end(void **state)
+{
+    (void)state;
+    mra_error err;
+    const char *const lines[] = {"train.eval_every=8", "train.checkpoint_every=8", NULL};
+    assert_int_equal(train("lived", lines, 1, NULL, NULL, &err), MRA_OK);
+    assert_int_equal(train("died", lines, 1, NULL, NULL, &err), MRA_OK);
+    assert_int_equal(unlink(file_in("died", "result.tsv")), 0);
+    assert_int_equal(unlink(file_in("died", "weights.safetensors")), 0);
+    assert_int_equal(train("died", lines, 1, NULL, NULL, &err), MRA_OK);
+    same_log(file_in("lived", "log.tsv"), file_in("died", "log.tsv"));
+    same_file(file_in("lived", "weights.safetensors"), file_in("died", "weights.safetensors"));
+}
+
 // ---- The end of a run -----------------------------------------------------------------------------
 
 static void test_finished(void **state)
@@ -457,6 +472,7 @@ int main(void)
         cmocka_unit_test(test_threads),
         cmocka_unit_test(test_stopped),
         cmocka_unit_test(test_cut_log),
+        cmocka_unit_test(test_died_at_the_end),
         cmocka_unit_test(test_finished),
         cmocka_unit_test(test_divergence),
         cmocka_unit_test(test_foreign_checkpoints),
