@@ -22,14 +22,14 @@
 // things: products of $32\times32\times64$ have to run at the processor's rate (they are
 // machine code generated for this very shape, tensor/gemm.h), and everything else in the table
 // has to stay small beside them. The term $b^2d$ is quadratic still, with a factor $1/s^2$: it
-// is as large as the linear one only when $n = s^3\cdot\text{blocks}$, a quarter of a
-// million tokens.
+// is as large as the linear one only when $n = s^3\cdot\text{blocks}$, a quarter of a million
+// tokens.
 //
 // What the paper's own code does differently:
 //
 // * It is written for a GPU, in several kernels that pass the logits of all refined boxes
-//   through memory ($ms^2$ numbers per head). Here a tile is born, used and forgotten in the
-//   first-level cache.
+//   through memory ($ms^2$ numbers per head). Here a tile is born, used and forgotten in a
+//   cache of the core.
 // * Its normaliser subtracts a maximum of the coarse and one of the refined part and mends the
 //   difference afterwards. Here *one* running maximum per row serves both; logits of $\pm10^4$
 //   are as good as any.

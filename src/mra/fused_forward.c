@@ -11,8 +11,8 @@
 // of the maximum itself is 1.
 //
 // The maximum starts at $M_x$, the largest coarse logit of the row of blocks. The refined boxes
-// come in chunks whose tiles of logits stay in the first-level cache; at the end the coarse
-// part joins with factor $e^{M_x-m_i}$.
+// come in chunks whose tiles of logits stay in a cache of the core; at the end the coarse part
+// joins with factor $e^{M_x-m_i}$.
 //
 // Per box: two products of $2s^2d$ operations ($K_y Q_x^\top$, which is the tile transposed,
 // and $O \mathrel{+}= P V_y$) and $s^2$ exponentials. Memory traffic is the $2sd$ numbers of

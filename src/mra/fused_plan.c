@@ -22,7 +22,7 @@
 enum {
     TILE_OF_EXACT = 32,    // for R = {1} blocks are no more than a way to cut the loops
     CACHE_BYTES = 8 << 20, // keys and values of a head that may be expected to stay in a cache
-    CHUNK_FLOATS = 8192, // logits of a chunk of tiles: 32 KiB, the size of a first-level cache
+    CHUNK_FLOATS = 16384,  // logits of a chunk of tiles: 64 KiB, a part of a core's cache
     LARGEST_BLOCKS = 46340 // so that the index of a box fits an int32_t
 };
 

@@ -24,6 +24,7 @@ struct mra_batches {
     mra_batches_options options;
     size_t examples, per_epoch; // per_epoch: batches
     uint64_t epoch;             // the one that `order` holds, plus one; 0: none
+    uint32_t *subset;           // the examples that are used
     uint32_t *order;            // examples in the order of training
     uint32_t *by_length;        // examples in the order of evaluation
     uint32_t *scratch;
@@ -59,6 +60,7 @@ static mra_status allocate(mra_batches *batches, mra_error *err)
 {
     size_t rows = (size_t)batches->options.batch;
     size_t cells = rows * (size_t)batches->options.positions;
+    batches->subset = calloc(batches->examples, sizeof *batches->subset);
     batches->order = calloc(batches->examples, sizeof *batches->order);
     batches->by_length = calloc(batches->examples, sizeof *batches->by_length);
     batches->scratch = calloc(batches->examples, sizeof *batches->scratch);
@@ -66,11 +68,24 @@ static mra_status allocate(mra_batches *batches, mra_error *err)
     batches->batch.ids = calloc(cells, sizeof *batches->batch.ids);
     batches->batch.mask = calloc(cells, sizeof *batches->batch.mask);
     batches->batch.labels = calloc(rows, sizeof *batches->batch.labels);
-    if (!batches->order || !batches->by_length || !batches->scratch || !batches->start ||
-        !batches->batch.ids || !batches->batch.mask || !batches->batch.labels)
+    if (!batches->subset || !batches->order || !batches->by_length || !batches->scratch ||
+        !batches->start || !batches->batch.ids || !batches->batch.mask ||
+        !batches->batch.labels)
         return mra_fail(err, MRA_NO_MEMORY, "batches of %zu x %d tokens: no memory", rows,
                         batches->options.positions);
     return MRA_OK;
+}
+
+// All examples, or as many as are wanted: drawn evenly from the whole split, for a split may be sorted by label (selection
+// sampling: Knuth, The Art of Computer Programming 2, 3.4.2, algorithm S). The draw depends on the sizes alone, so that runs
+// of different seeds are tested on the same examples.
+static void choose_subset(mra_batches *batches)
+{
+    size_t total = mra_dataset_count(batches->data, batches->split), chosen = 0;
+    mra_random random = mra_random_open(0, mra_stream("subset", total, batches->examples));
+    for (size_t i = 0; i < total && chosen < batches->examples; i++)
+        if (mra_random_below(&random, (uint32_t)(total - i)) < batches->examples - chosen)
+            batches->subset[chosen++] = (uint32_t)i;
 }
 
 static mra_status count_labels(mra_batches *batches, mra_error *err)
@@ -78,7 +93,8 @@ static mra_status count_labels(mra_batches *batches, mra_error *err)
     size_t *tally = calloc((size_t)mra_dataset_classes(batches->data), sizeof *tally), most = 0;
     if (!tally) return mra_fail(err, MRA_NO_MEMORY, "batches: no memory");
     for (size_t i = 0; i < batches->examples; i++) {
-        size_t seen = ++tally[mra_dataset_get(batches->data, batches->split, i).label];
+        size_t seen =
+            ++tally[mra_dataset_get(batches->data, batches->split, batches->subset[i]).label];
         if (seen > most) most = seen;
     }
     free(tally);
@@ -92,7 +108,7 @@ mra_status mra_batches_create(mra_batches **batches, const mra_dataset *data, mr
     *batches = NULL;
     size_t examples = mra_dataset_count(data, split);
     if (limit > 0 && limit < examples) examples = limit;
-    if (examples == 0 || examples > UINT32_MAX)
+    if (examples == 0 || mra_dataset_count(data, split) > UINT32_MAX)
         return mra_fail(err, MRA_BAD_INPUT,
                         "data set %s: %zu examples in split %s, expected 1 to %u",
                         mra_dataset_name(data), examples, mra_split_name(split), UINT32_MAX);
@@ -107,12 +123,13 @@ mra_status mra_batches_create(mra_batches **batches, const mra_dataset *data, mr
     made->examples = examples;
     made->per_epoch = examples / (size_t)made->options.batch;
     mra_status status = allocate(made, err);
+    if (status == MRA_OK) choose_subset(made);
     if (status == MRA_OK) status = count_labels(made, err);
     if (status != MRA_OK) {
         mra_batches_free(made);
         return status;
     }
-    for (size_t i = 0; i < examples; i++) made->by_length[i] = (uint32_t)i;
+    memcpy(made->by_length, made->subset, examples * sizeof *made->subset);
     if (options->bucketed) sort_by_length(made, made->by_length, examples);
     *batches = made;
     return MRA_OK;
@@ -121,6 +138,7 @@ mra_status mra_batches_create(mra_batches **batches, const mra_dataset *data, mr
 void mra_batches_free(mra_batches *batches)
 {
     if (!batches) return;
+    free(batches->subset);
     free(batches->order);
     free(batches->by_length);
     free(batches->scratch);
@@ -156,7 +174,7 @@ static void plan_epoch(mra_batches *batches, uint64_t epoch)
     if (batches->epoch == epoch + 1) return;
     uint64_t seed = batches->options.seed;
     size_t width = (size_t)batches->options.batch;
-    for (size_t i = 0; i < batches->examples; i++) batches->order[i] = (uint32_t)i;
+    memcpy(batches->order, batches->subset, batches->examples * sizeof *batches->order);
     shuffle(batches->order, batches->examples, 1, seed,
             mra_stream("order of examples", epoch, 0));
     if (batches->options.bucketed) {

@@ -21,7 +21,8 @@ typedef struct mra_batches_options {
 
 typedef struct mra_batches mra_batches; // opaque
 
-// Prepares batches of one split; `limit` > 0: of its first `limit` examples. `data` is borrowed. An empty split is
+// Prepares batches of one split; `limit` > 0: of so many of its examples, drawn at random
+// but always the same. `data` is borrowed. An empty split is
 // MRA_BAD_INPUT.
 mra_status mra_batches_create(mra_batches **batches, const mra_dataset *data, mra_split split,
                               size_t limit, const mra_batches_options *options, mra_error *err);

@@ -23,7 +23,7 @@
 //     [attention] method exact, and the options of that method (`mra methods NAME`)
 //     [train]     steps 5000, batch 32, batching padded | bucketed, multiple 32, learning_rate 1e-4, warmup 1000,
 //                 anneal linear | cosine, weight_decay 0, clip 0 (largest norm of the gradient; 0: no clipping),
-//                 log_every 50, eval_every 500, dev_examples 0, test_examples 0 (0: all of the split),
+//                 log_every 50, eval_every 500, dev_examples 0, test_examples 0 (0: all of the split; else drawn),
 //                 checkpoint_every 200, seed 1,
 //                 evaluate held_out | training (training: dev and test are the training examples, to see them learned by heart)
 typedef struct mra_train_options {

@@ -32,6 +32,7 @@ refuses 'a name that is too long' '--out' attend "$(awk 'BEGIN { while (i++ < 20
 
 # A real full disk, where this user may mount one.
 mkdir full
+trap 'umount "$work/here/full" 2>/dev/null; rm -rf "$work"' EXIT
 if [ "$(id -u)" = 0 ] && mount -t tmpfs -o size=24k tmpfs full 2>/dev/null; then
     refuses 'a full disk' 'full/.*(No space|Input.output)' grad full
     run attend full/z.npy
