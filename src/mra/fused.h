@@ -14,6 +14,21 @@
 #include "mra/mra.h"
 #include "tensor/gemm.h"
 
+// A product of fixed shape, in pieces of its rows (fused_product.c).
+typedef struct mra_fused_product {
+    mra_small_gemm gemm;
+    int pieces;
+    size_t a_step, c_step; // floats from piece to piece
+} mra_fused_product;
+
+// Blocks that the next tile will need, asked for piece by piece.
+typedef struct mra_fused_ahead {
+    const float *rows[4]; // [s, d] each
+    size_t size, next;    // floats in a block; where the block at hand has got to
+    int blocks, block;    // how many; the one at hand
+    int share;            // cache lines to ask for before each piece
+} mra_fused_ahead;
+
 // What shape and options fix. Read only once made.
 typedef struct mra_fused_plan {
     mra_options options;
@@ -32,7 +47,7 @@ typedef struct mra_fused_plan {
     // Products of a tile: [s, lanes] = [s, d] [d, lanes], keys times transposed queries; and
     // what a transposed tile gives to its queries, [s, d] += [s, lanes]^T [s, d], and to its
     // keys, [s, d] += [s, lanes] [s, d].
-    mra_small_gemm inner, to_row, to_key;
+    mra_fused_product inner, to_row, to_key;
     // The coarse part, in squares of 64 boxes. Indices: sizes of the two dimensions that count
     // boxes, 0: 64, 1: what is left for the ragged last square.
     mra_small_gemm outer[2][2];  // [rows, columns] = [rows, d] [d, columns]
@@ -135,16 +150,6 @@ void mra_fused_backward(mra_fused_head *head, mra_fused_record *record, const fl
 
 // ---- Between the files of the fused path ----
 
-// Asks for a block of rows [s, d] ahead of its use, if the keys and values of a head are too
-// many for a cache: they are visited in no order that the processor could foresee. To no effect
-// on results.
-static inline void mra_fused_fetch(const mra_fused_plan *plan, const float *rows)
-{
-    if (!plan->scattered) return;
-    size_t size = (size_t)plan->scale * plan->d;
-    for (size_t c = 0; c < size; c += 16) __builtin_prefetch(rows + c);
-}
-
 // Token r of block x in the caller's arrays, or -1 beyond the end of a ragged last block.
 static inline int mra_fused_token(const mra_fused_plan *plan, int x, int r)
 {
@@ -152,6 +157,17 @@ static inline int mra_fused_token(const mra_fused_plan *plan, int x, int r)
     if (t >= plan->n) return -1;
     return plan->order ? plan->order[t] : t;
 }
+
+// fused_product.c. Whether the keys and values of a head are too many for a cache.
+bool mra_fused_scattered(int n, int d);
+void mra_fused_products_prepare(mra_fused_plan *plan);
+// What to ask for during the coming `products` products: `blocks` (at most 4) blocks of rows.
+// Nothing if the plan is not scattered.
+mra_fused_ahead mra_fused_look_ahead(const mra_fused_plan *plan, int products, int blocks,
+                                     const float *const *rows);
+// The product, and on the way a look ahead.
+void mra_fused_multiply(const mra_fused_product *product, const float *a, const float *b,
+                        float *c, mra_fused_ahead *ahead);
 
 // fused_pool.c. Fills present, rows and packed for the arrays [0, arrays); with `pool`, the
 // record's pooled q, k, v and token counts as well.

@@ -111,23 +111,26 @@ static void pack_block(const mra_fused_head *head, int x)
                   transposed(head, head->dz_transposed, x), plan->lanes);
 }
 
-static void compute_tile(const mra_fused_head *head, int x, int y, mra_fused_scratch *scratch)
+static void compute_tile(const mra_fused_head *head, int x, int y, mra_fused_scratch *scratch,
+                         mra_fused_ahead *ahead)
 {
     const mra_fused_plan *plan = head->plan;
-    mra_small_gemm_run(&plan->inner, head->rows[MRA_FUSED_K][y],
-                       transposed(head, head->query_transposed, x), scratch->tile);
-    mra_small_gemm_run(&plan->inner, head->rows[MRA_FUSED_V][y],
-                       transposed(head, head->dz_transposed, x), scratch->tile_grad);
+    mra_fused_multiply(&plan->inner, head->rows[MRA_FUSED_K][y],
+                       transposed(head, head->query_transposed, x), scratch->tile, ahead);
+    mra_fused_multiply(&plan->inner, head->rows[MRA_FUSED_V][y],
+                       transposed(head, head->dz_transposed, x), scratch->tile_grad, ahead);
     differentiate(head, x, y, scratch->tile, scratch->tile_grad);
 }
 
 // What a tile gives to the keys and values of its column.
 static void give_to_keys(const mra_fused_head *head, int x, const mra_fused_scratch *scratch,
-                         float *dkey, float *dvalue)
+                         float *dkey, float *dvalue, mra_fused_ahead *ahead)
 {
     const mra_fused_plan *plan = head->plan;
-    mra_small_gemm_run(&plan->to_key, scratch->tile, head->rows[MRA_FUSED_DZ][x], dvalue);
-    mra_small_gemm_run(&plan->to_key, scratch->tile_grad, head->rows[MRA_FUSED_Q][x], dkey);
+    mra_fused_multiply(&plan->to_key, scratch->tile, head->rows[MRA_FUSED_DZ][x], dvalue,
+                       ahead);
+    mra_fused_multiply(&plan->to_key, scratch->tile_grad, head->rows[MRA_FUSED_Q][x], dkey,
+                       ahead);
 }
 
 // ### Adding up
@@ -169,25 +172,30 @@ static void add_keys(const mra_fused_head *head, int y, const float *dkey, const
     add_block(head, y, dvalue, coarse ? head->dvalue + place : NULL, 1, head->dv);
 }
 
-// Asks for what the next tile of a row, or of a column, is going to need.
-static void fetch_column(const mra_fused_head *head, int y)
+// What the next tile is going to need: entry e of the list of rows, which is in the same row of
+// boxes or begins the next one, or of the list of columns.
+static mra_fused_ahead look_along_row(const mra_fused_head *head, int32_t e)
 {
     const mra_fused_plan *plan = head->plan;
-    size_t first = (size_t)y * plan->scale * plan->d;
-    mra_fused_fetch(plan, head->rows[MRA_FUSED_K][y]);
-    mra_fused_fetch(plan, head->rows[MRA_FUSED_V][y]);
-    if (!head->dkey_fine) return;
-    mra_fused_fetch(plan, head->dkey_fine + first);
-    mra_fused_fetch(plan, head->dvalue_fine + first);
+    if (e >= head->record->row_start[plan->blocks])
+        return mra_fused_look_ahead(plan, 1, 0, NULL);
+    size_t y = (size_t)head->record->column[e], first = y * plan->scale * plan->d;
+    const float *rows[4] = {head->rows[MRA_FUSED_K][y], head->rows[MRA_FUSED_V][y]};
+    if (!head->dkey_fine) return mra_fused_look_ahead(plan, 3, 2, rows);
+    rows[2] = head->dkey_fine + first;
+    rows[3] = head->dvalue_fine + first;
+    return mra_fused_look_ahead(plan, 5, 4, rows);
 }
 
-static void fetch_row(const mra_fused_head *head, int x)
+static mra_fused_ahead look_down_column(const mra_fused_head *head, int32_t e)
 {
     const mra_fused_plan *plan = head->plan;
-    mra_fused_fetch(plan, head->rows[MRA_FUSED_Q][x]);
-    mra_fused_fetch(plan, head->rows[MRA_FUSED_DZ][x]);
-    mra_fused_fetch(plan, transposed(head, head->query_transposed, x));
-    mra_fused_fetch(plan, transposed(head, head->dz_transposed, x));
+    if (e >= head->column_start[plan->blocks]) return mra_fused_look_ahead(plan, 1, 0, NULL);
+    int x = head->column_row[e];
+    const float *rows[4] = {head->rows[MRA_FUSED_Q][x], head->rows[MRA_FUSED_DZ][x],
+                            transposed(head, head->query_transposed, x),
+                            transposed(head, head->dz_transposed, x)};
+    return mra_fused_look_ahead(plan, 4, 4, rows);
 }
 
 // A row of boxes: gradients of its queries; and of keys and values too if one thread has the
@@ -205,13 +213,13 @@ static void backward_row(void *context, size_t item, int thread)
     memset(scratch->out, 0, size * sizeof *scratch->out);
     for (int32_t e = record->row_start[x]; e < record->row_start[x + 1]; e++) {
         int y = record->column[e];
-        if (e + 1 < record->row_start[plan->blocks]) fetch_column(head, record->column[e + 1]);
-        compute_tile(head, x, y, scratch);
-        mra_small_gemm_run(&plan->to_row, scratch->tile_grad, head->rows[MRA_FUSED_K][y],
-                           scratch->out);
+        mra_fused_ahead ahead = look_along_row(head, e + 1);
+        compute_tile(head, x, y, scratch, &ahead);
+        mra_fused_multiply(&plan->to_row, scratch->tile_grad, head->rows[MRA_FUSED_K][y],
+                           scratch->out, &ahead);
         if (head->dkey_fine)
             give_to_keys(head, x, scratch, head->dkey_fine + (size_t)y * size,
-                         head->dvalue_fine + (size_t)y * size);
+                         head->dvalue_fine + (size_t)y * size, &ahead);
     }
     add_queries(head, x, scratch->out);
 }
@@ -228,9 +236,9 @@ static void backward_column(void *context, size_t item, int thread)
     memset(scratch->out_key, 0, bytes);
     for (int32_t e = head->column_start[y]; e < head->column_start[y + 1]; e++) {
         int x = head->column_row[e];
-        if (e + 1 < head->column_start[plan->blocks]) fetch_row(head, head->column_row[e + 1]);
-        compute_tile(head, x, y, scratch);
-        give_to_keys(head, x, scratch, scratch->out_key, scratch->out);
+        mra_fused_ahead ahead = look_down_column(head, e + 1);
+        compute_tile(head, x, y, scratch, &ahead);
+        give_to_keys(head, x, scratch, scratch->out_key, scratch->out, &ahead);
     }
     add_keys(head, y, scratch->out_key, scratch->out);
 }

@@ -101,20 +101,23 @@ static void attend_fine(const mra_fused_head *head, int x, mra_fused_scratch *sc
         int tiles = end - start < plan->chunk ? end - start : plan->chunk;
         for (int t = 0; t < tiles; t++) {
             float *tile = scratch->tile + (size_t)t * size;
-            mra_fused_fetch(plan, head->rows[MRA_FUSED_V][column[t]]);
-            mra_small_gemm_run(&plan->inner, head->rows[MRA_FUSED_K][column[t]], scratch->query,
-                               tile);
+            mra_fused_ahead ahead =
+                mra_fused_look_ahead(plan, 1, 1, &head->rows[MRA_FUSED_V][column[t]]);
+            mra_fused_multiply(&plan->inner, head->rows[MRA_FUSED_K][column[t]], scratch->query,
+                               tile, &ahead);
             hide_absent_keys(head, column[t], tile);
         }
         raise_maximum(scratch->tile, tiles * s, lanes, row_max, change);
         if (start > first) rescale(plan, change, row_sum, scratch->out);
         exponentiate(scratch->tile, tiles * s, lanes, row_max, row_sum);
         for (int t = 0; t < tiles; t++) {
-            // Rows follow one another in the list: a key of the next chunk or row.
-            if (start + tiles + t < record->row_start[plan->blocks])
-                mra_fused_fetch(plan, head->rows[MRA_FUSED_K][column[tiles + t]]);
-            mra_small_gemm_run(&plan->to_row, scratch->tile + (size_t)t * size,
-                               head->rows[MRA_FUSED_V][column[t]], scratch->out);
+            // Rows follow one another in the list: keys of the next chunk or row.
+            bool more = start + tiles + t < record->row_start[plan->blocks];
+            const float *const *keys =
+                more ? &head->rows[MRA_FUSED_K][column[tiles + t]] : NULL;
+            mra_fused_ahead ahead = mra_fused_look_ahead(plan, 1, more, keys);
+            mra_fused_multiply(&plan->to_row, scratch->tile + (size_t)t * size,
+                               head->rows[MRA_FUSED_V][column[t]], scratch->out, &ahead);
         }
     }
 }

@@ -21,7 +21,6 @@
 
 enum {
     TILE_OF_EXACT = 32,    // for R = {1} blocks are no more than a way to cut the loops
-    CACHE_BYTES = 8 << 20, // keys and values of a head that may be expected to stay in a cache
     CHUNK_FLOATS = 16384,  // logits of a chunk of tiles: 64 KiB, a part of a core's cache
     LARGEST_BLOCKS = 46340 // so that the index of a box fits an int32_t
 };
@@ -52,12 +51,10 @@ mra_status mra_fused_plan_make(mra_fused_plan *plan, mra_shape shape,
     plan->chunk = CHUNK_FLOATS / (s * lanes) > 1 ? CHUNK_FLOATS / (s * lanes) : 1;
     plan->budget = options->scales == 1 ? all : mra_refinement_budget(options, shape.n, 1, all);
     plan->all_refined = plan->budget == all;
-    plan->scattered = (size_t)shape.n * d * 2 * sizeof(float) > CACHE_BYTES;
+    plan->scattered = mra_fused_scattered(shape.n, d);
     plan->logit_scale = (float)(options->logit_scale != 0 ? options->logit_scale : 1 / sqrt(d));
     plan->order = order;
-    plan->inner = mra_small_gemm_prepare(s, lanes, d, d, lanes, lanes, 0);
-    plan->to_row = mra_small_gemm_prepare_transposed(s, d, s, lanes, d, d, 1);
-    plan->to_key = mra_small_gemm_prepare(s, d, s, lanes, d, d, 1);
+    mra_fused_products_prepare(plan);
     mra_fused_coarse_prepare(plan);
     return MRA_OK;
 }
