@@ -34,7 +34,7 @@ do for [p=1:panels] {
     set ylabel "relative error of Z" offset 1, 0
     set xlabel p == panels ? "forward + backward of 12 heads × 64 (ms)" : ""
     set yrange [0:1]; set ytics 0.2; set xrange [*:*]; set offsets graph 0.06, graph 0.06, 0, 0; set autoscale xfix
-    if (p == 1) { set key top right Left reverse box linecolor rgb hair opaque samplen 1 spacing 1.1 } else { set key off }
+    if (p == 1) { set key top right horizontal maxrows 3 Left reverse box linecolor rgb hair opaque samplen 1 spacing 1.1 } else { set key off }
     plot for [i=1:4] point(n, word(labels, i)) using 7:9:(size($8, n)) with points pointtype 7 pointsize variable \
              linecolor rgb word(colours, i) notitle, \
          for [i=1:4] point(n, word(labels, i)) using 7:9 with lines linewidth 1.5 linecolor rgb word(colours, i) \
@@ -48,7 +48,7 @@ do for [p=1:panels] {
     set title sprintf("n = %d: published (GPU, RoBERTa)", n) offset 0, -0.5
     unset ylabel
     set xlabel p == panels ? "forward + backward (ms, another machine)" : ""
-    set key at screen 0.845, screen top left top Left reverse samplen 1 spacing 1.1 title "published\n(area: peak MiB)" left
+    set key vertical maxrows auto at screen 0.845, screen top left top Left reverse samplen 1 spacing 1.1 title "published\n(area: peak MiB)" left
     if (!strstrt(published_methods(n), 'mra-2')) {
         set label 98 "(the errors of MRA at this\nlength were not published)" at graph 0.45, graph 0.9 font ',11' textcolor rgb pale
     }

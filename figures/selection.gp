@@ -50,7 +50,7 @@ unset key
 set tmargin at screen 0.94; set bmargin at screen 0.62
 set title "entries of A (large rows dominate)" offset 0, -0.5
 plot for [i=1:4] where2(table, 1, 'matrix', 2, word(orders, i)) using 3:4 with lines linestyle i
-set key at screen 0.83, screen 0.085 center horizontal maxrows 2 samplen 2
+set key top left Left reverse samplen 2 spacing 1.0
 set tmargin at screen 0.50; set bmargin at screen 0.19
 set title "entries of D^{−1}A (rows weigh the same)" offset 0, -0.5
 set xlabel "blocks of 32 × 32 refined, per row of blocks"

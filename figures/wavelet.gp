@@ -15,19 +15,19 @@ set xrange [-0.5:side - 0.5]; set yrange [-0.5:side - 0.5]; set cbrange [-0.5:0.
 
 set title "2-D Haar basis: 16 signed functions"
 set lmargin at screen 0.03; set rmargin at screen 0.31; set tmargin at screen 0.93; set bmargin at screen 0.39
-plot @basis with image
+plot @basis with image pixels
 unset label 99
 set cbrange [-1:1]
 set tmargin at screen 0.28; set bmargin at screen 0.09
 set title "boxes: scale 4"; set xrange [-0.5:5.5]; set yrange [-0.5:5.5]
 set lmargin at screen 0.01; set rmargin at screen 0.11
-plot @frame4 with image
+plot @frame4 with image pixels
 set title "scale 2"; set xrange [-0.5:10.5]; set yrange [-0.5:10.5]
 set lmargin at screen 0.12; set rmargin at screen 0.22
-plot @frame2 with image
+plot @frame2 with image pixels
 set title "scale 1"; set xrange [-0.5:side - 0.5]; set yrange [-0.5:side - 0.5]
 set lmargin at screen 0.23; set rmargin at screen 0.33
-plot @frame1 with image
+plot @frame1 with image pixels
 
 set lmargin at screen 0.42; set rmargin at screen 0.98; set tmargin at screen 0.93; set bmargin at screen 0.14
 set border 3; set xtics; set ytics; set grid
