@@ -178,7 +178,7 @@ static mra_fused_ahead look_along_row(const mra_fused_head *head, int32_t e)
 {
     const mra_fused_plan *plan = head->plan;
     if (e >= head->record->row_start[plan->blocks])
-        return mra_fused_look_ahead(plan, 1, 0, NULL);
+        return mra_fused_look_ahead(plan, 0, 0, NULL);
     size_t y = (size_t)head->record->column[e], first = y * plan->scale * plan->d;
     const float *rows[4] = {head->rows[MRA_FUSED_K][y], head->rows[MRA_FUSED_V][y]};
     if (!head->dkey_fine) return mra_fused_look_ahead(plan, 3, 2, rows);
@@ -190,7 +190,8 @@ static mra_fused_ahead look_along_row(const mra_fused_head *head, int32_t e)
 static mra_fused_ahead look_down_column(const mra_fused_head *head, int32_t e)
 {
     const mra_fused_plan *plan = head->plan;
-    if (e >= head->column_start[plan->blocks]) return mra_fused_look_ahead(plan, 1, 0, NULL);
+    if (!plan->scattered || e >= head->column_start[plan->blocks])
+        return mra_fused_look_ahead(plan, 0, 0, NULL);
     int x = head->column_row[e];
     const float *rows[4] = {head->rows[MRA_FUSED_Q][x], head->rows[MRA_FUSED_DZ][x],
                             transposed(head, head->query_transposed, x),
@@ -211,9 +212,11 @@ static void backward_row(void *context, size_t item, int thread)
     if (record->tokens[x] == 0) return;
     pack_block(head, x);
     memset(scratch->out, 0, size * sizeof *scratch->out);
+    int boxes = record->row_start[x + 1] - record->row_start[x];
+    mra_fused_ahead ahead = mra_fused_look_beyond(head, x, (head->dkey_fine ? 5 : 3) * boxes);
     for (int32_t e = record->row_start[x]; e < record->row_start[x + 1]; e++) {
         int y = record->column[e];
-        mra_fused_ahead ahead = look_along_row(head, e + 1);
+        if (plan->scattered) ahead = look_along_row(head, e + 1);
         compute_tile(head, x, y, scratch, &ahead);
         mra_fused_multiply(&plan->to_row, scratch->tile_grad, head->rows[MRA_FUSED_K][y],
                            scratch->out, &ahead);

@@ -96,15 +96,16 @@ static void attend_fine(const mra_fused_head *head, int x, mra_fused_scratch *sc
                   lanes);
 
     int first = record->row_start[x], end = record->row_start[x + 1];
+    mra_fused_ahead beyond = mra_fused_look_beyond(head, x, 2 * (end - first));
     for (int start = first; start < end; start += plan->chunk) {
         const int32_t *column = record->column + start;
         int tiles = end - start < plan->chunk ? end - start : plan->chunk;
         for (int t = 0; t < tiles; t++) {
             float *tile = scratch->tile + (size_t)t * size;
-            mra_fused_ahead ahead =
-                mra_fused_look_ahead(plan, 1, 1, &head->rows[MRA_FUSED_V][column[t]]);
+            if (plan->scattered)
+                beyond = mra_fused_look_ahead(plan, 1, 1, &head->rows[MRA_FUSED_V][column[t]]);
             mra_fused_multiply(&plan->inner, head->rows[MRA_FUSED_K][column[t]], scratch->query,
-                               tile, &ahead);
+                               tile, &beyond);
             hide_absent_keys(head, column[t], tile);
         }
         raise_maximum(scratch->tile, tiles * s, lanes, row_max, change);
@@ -115,9 +116,9 @@ static void attend_fine(const mra_fused_head *head, int x, mra_fused_scratch *sc
             bool more = start + tiles + t < record->row_start[plan->blocks];
             const float *const *keys =
                 more ? &head->rows[MRA_FUSED_K][column[tiles + t]] : NULL;
-            mra_fused_ahead ahead = mra_fused_look_ahead(plan, 1, more, keys);
+            if (plan->scattered) beyond = mra_fused_look_ahead(plan, 1, more, keys);
             mra_fused_multiply(&plan->to_row, scratch->tile + (size_t)t * size,
-                               head->rows[MRA_FUSED_V][column[t]], scratch->out, &ahead);
+                               head->rows[MRA_FUSED_V][column[t]], scratch->out, &beyond);
         }
     }
 }

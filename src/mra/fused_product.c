@@ -52,13 +52,29 @@ mra_fused_ahead mra_fused_look_ahead(const mra_fused_plan *plan, int products, i
                                      const float *const *rows)
 {
     mra_fused_ahead ahead = {.size = (size_t)plan->scale * plan->d};
-    if (!plan->scattered) return ahead;
+    if (products == 0) return ahead;
     for (int i = 0; i < blocks; i++) ahead.rows[i] = rows[i];
     ahead.blocks = blocks;
     size_t lines = (size_t)blocks * ((ahead.size + LINE - 1) / LINE);
     int pieces = products * plan->inner.pieces;
     ahead.share = ((int)lines + pieces - 1) / pieces;
     return ahead;
+}
+
+void mra_fused_expect(mra_fused_head *head, int count, const float *const *arrays)
+{
+    head->comings = count;
+    for (int a = 0; a < count; a++) head->coming[a] = arrays[a];
+}
+
+mra_fused_ahead mra_fused_look_beyond(const mra_fused_head *head, int x, int products)
+{
+    const mra_fused_plan *plan = head->plan;
+    if (plan->scattered) return mra_fused_look_ahead(plan, 0, 0, NULL);
+    const float *rows[MRA_FUSED_AHEAD];
+    size_t first = (size_t)x * plan->scale * plan->d;
+    for (int a = 0; a < head->comings; a++) rows[a] = head->coming[a] + first;
+    return mra_fused_look_ahead(plan, products, head->comings, rows);
 }
 
 void mra_fused_multiply(const mra_fused_product *product, const float *a, const float *b,
