@@ -8,6 +8,7 @@
 # does nothing. What is optional (LIBXSMM, nvcc) is reported, never an error.
 set -eu
 config=${1:?usage: setup.sh CONFIG.MK}
+log=$(dirname "$config")/setup.log
 
 # package:what it is looked for by (a command, a header or a library)
 required='
@@ -64,12 +65,12 @@ if [ -n "$needed$extra" ]; then
             $as apt-get update -qq || true
             # shellcheck disable=SC2086  # the lists are words
             if ! $as env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends \
-                $needed $extra >build/setup.log 2>&1; then
+                $needed $extra >"$log" 2>&1; then
                 # Once more without what is only wanted: an optional package must not stop the rest.
                 # shellcheck disable=SC2086
                 [ -z "$needed" ] || $as env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq \
-                    --no-install-recommends $needed >build/setup.log 2>&1 || {
-                    echo "setup: apt-get failed; see build/setup.log" >&2
+                    --no-install-recommends $needed >"$log" 2>&1 || {
+                    echo "setup: apt-get failed; see $log" >&2
                     exit 2
                 }
             fi
