@@ -334,20 +334,6 @@ static const uint8_t *mask_of(const pass *pass, size_t head)
     return pass->mask ? pass->mask + batch * (size_t)pass->attention->shape.n : NULL;
 }
 
-// Tells the head in this slot which arrays will be wanted after it: with one head a thread, those of
-// the head that comes when the heads under way are done.
-static void expect_next(const pass *pass, size_t item, int inputs, int outputs, int slot)
-{
-    mra_attention *attention = pass->attention;
-    size_t next = item + (size_t)attention->slots;
-    size_t first = next * attention->shape.n * attention->shape.d;
-    const float *array[MRA_FUSED_AHEAD];
-    for (int a = 0; a < inputs; a++) array[a] = pass->array[a] + first;
-    for (int a = 0; a < outputs; a++) array[inputs + a] = pass->out[a] + first;
-    mra_fused_expect(&attention->head[slot], next < attention->heads ? inputs + outputs : 0,
-                     array);
-}
-
 static void forward_head(void *context, size_t item, int slot)
 {
     const pass *pass = context;
@@ -359,7 +345,6 @@ static void forward_head(void *context, size_t item, int slot)
     float *z = pass->out[0] + first;
     if (attention->fused) {
         mra_fused_record *record = &attention->record[item];
-        expect_next(pass, item, 3, 0, slot);
         attention->finite[item] = mra_fused_forward(&attention->head[slot], record, array[0],
                                                     array[1], array[2], mask, z);
         if (attention->finite[item])
@@ -382,14 +367,12 @@ static void backward_head(void *context, size_t item, int slot)
     for (int a = 0; a < 5; a++) array[a] = pass->array[a] + first;
     for (int a = 0; a < 3; a++) gradient[a] = pass->out[a] + first;
     const uint8_t *mask = mask_of(pass, item);
-    if (!attention->fused) {
+    if (attention->fused)
+        mra_fused_backward(&attention->head[slot], &attention->record[item], array[0], array[1],
+                           array[2], mask, array[3], array[4], gradient[0], gradient[1],
+                           gradient[2]);
+    else
         general_backward(attention, &attention->general[slot], array, mask, gradient);
-        return;
-    }
-    expect_next(pass, item, 5, 3, slot);
-    mra_fused_backward(&attention->head[slot], &attention->record[item], array[0], array[1],
-                       array[2], mask, array[3], array[4], gradient[0], gradient[1],
-                       gradient[2]);
 }
 
 // One head a thread, or (one slot) one head after another, shared by the threads.

@@ -21,14 +21,12 @@ typedef struct mra_fused_product {
     size_t a_step, c_step; // floats from piece to piece
 } mra_fused_product;
 
-enum { MRA_FUSED_AHEAD = 8 };
-
-// Blocks that will be needed soon, asked for piece by piece.
+// Blocks that the next tile will need, asked for piece by piece.
 typedef struct mra_fused_ahead {
-    const float *rows[MRA_FUSED_AHEAD]; // [s, d] each
-    size_t size, next;                  // floats in a block; where the block at hand has got to
-    int blocks, block;                  // how many; the one at hand
-    int share;                          // cache lines to ask for before each piece
+    const float *rows[4]; // [s, d] each
+    size_t size, next;    // floats in a block; where the block at hand has got to
+    int blocks, block;    // how many; the one at hand
+    int share;            // cache lines to ask for before each piece
 } mra_fused_ahead;
 
 // What shape and options fix. Read only once made.
@@ -97,10 +95,7 @@ typedef struct mra_fused_head {
     const float **rows[MRA_FUSED_ARRAYS];
     float *packed[MRA_FUSED_ARRAYS];
     const uint8_t *mask; // [n] or NULL
-    // Arrays [n, d] of the head that comes next, and how many (mra_fused_expect).
-    const float *coming[MRA_FUSED_AHEAD];
-    int comings;
-    uint8_t *present; // [blocks, s]: 1 for unmasked tokens
+    uint8_t *present;    // [blocks, s]: 1 for unmasked tokens
 
     // [blocks, blocks]: coarse logits, then the weights of the boxes that stay coarse; and the
     // ranking, in the backward pass the gradients of the coarse logits.
@@ -148,9 +143,6 @@ size_t mra_fused_head_place(mra_fused_head *head, const mra_fused_plan *plan, in
 // pass. False if an input or a coarse logit is infinite or NaN; z is then meaningless.
 bool mra_fused_forward(mra_fused_head *head, mra_fused_record *record, const float *q,
                        const float *k, const float *v, const uint8_t *mask, float *z);
-// Names arrays [n, d] that the coming heads will need (at most MRA_FUSED_AHEAD): the next pass asks
-// for them ahead of time. Has no effect on results.
-void mra_fused_expect(mra_fused_head *head, int count, const float *const *arrays);
 // Adds the gradients of <dz, z> to dq, dk, dv [n, d]. The same bits for any number of threads.
 void mra_fused_backward(mra_fused_head *head, mra_fused_record *record, const float *q,
                         const float *k, const float *v, const uint8_t *mask, const float *z,
@@ -169,12 +161,10 @@ static inline int mra_fused_token(const mra_fused_plan *plan, int x, int r)
 // fused_product.c. Whether the keys and values of a head are too many for a cache.
 bool mra_fused_scattered(int n, int d);
 void mra_fused_products_prepare(mra_fused_plan *plan);
-// What to ask for during the coming `products` products: `blocks` (at most MRA_FUSED_AHEAD)
-// blocks of rows.
+// What to ask for during the coming `products` products (0: nothing): `blocks` blocks of rows,
+// at most 4.
 mra_fused_ahead mra_fused_look_ahead(const mra_fused_plan *plan, int products, int blocks,
                                      const float *const *rows);
-// The same for block x of the arrays that are expected; nothing if the plan is scattered.
-mra_fused_ahead mra_fused_look_beyond(const mra_fused_head *head, int x, int products);
 // The product, and on the way a look ahead.
 void mra_fused_multiply(const mra_fused_product *product, const float *a, const float *b,
                         float *c, mra_fused_ahead *ahead);

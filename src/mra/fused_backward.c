@@ -199,6 +199,17 @@ static mra_fused_ahead look_down_column(const mra_fused_head *head, int32_t e)
     return mra_fused_look_ahead(plan, 4, 4, rows);
 }
 
+// While row x is computed: where the gradient of its queries goes, and what the next row begins
+// with.
+static mra_fused_ahead look_past_row(const mra_fused_head *head, int x, int products)
+{
+    const mra_fused_plan *plan = head->plan;
+    int next = x + 1 < plan->blocks ? x + 1 : x;
+    const float *rows[] = {head->rows[MRA_FUSED_Q][next], head->rows[MRA_FUSED_DZ][next],
+                           head->dq + (size_t)x * plan->scale * plan->d};
+    return mra_fused_look_ahead(plan, products, plan->order ? 2 : 3, rows);
+}
+
 // A row of boxes: gradients of its queries; and of keys and values too if one thread has the
 // whole head.
 static void backward_row(void *context, size_t item, int thread)
@@ -213,7 +224,7 @@ static void backward_row(void *context, size_t item, int thread)
     pack_block(head, x);
     memset(scratch->out, 0, size * sizeof *scratch->out);
     int boxes = record->row_start[x + 1] - record->row_start[x];
-    mra_fused_ahead ahead = mra_fused_look_beyond(head, x, (head->dkey_fine ? 5 : 3) * boxes);
+    mra_fused_ahead ahead = look_past_row(head, x, (head->dkey_fine ? 5 : 3) * boxes);
     for (int32_t e = record->row_start[x]; e < record->row_start[x + 1]; e++) {
         int y = record->column[e];
         if (plan->scattered) ahead = look_along_row(head, e + 1);

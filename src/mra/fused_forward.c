@@ -82,6 +82,16 @@ static void rescale(const mra_fused_plan *plan, const float *change, float *row_
     }
 }
 
+// While row x is computed: where its output goes, and the queries of the next row.
+static mra_fused_ahead look_past_row(const mra_fused_head *head, int x, int products)
+{
+    const mra_fused_plan *plan = head->plan;
+    int next = x + 1 < plan->blocks ? x + 1 : x;
+    const float *rows[] = {head->rows[MRA_FUSED_Q][next],
+                           head->z + (size_t)x * plan->scale * plan->d};
+    return mra_fused_look_ahead(plan, products, plan->order ? 1 : 2, rows);
+}
+
 // The refined boxes of row x, chunk by chunk: out[s, d], row_sum and row_max are brought up to
 // date.
 static void attend_fine(const mra_fused_head *head, int x, mra_fused_scratch *scratch,
@@ -96,16 +106,16 @@ static void attend_fine(const mra_fused_head *head, int x, mra_fused_scratch *sc
                   lanes);
 
     int first = record->row_start[x], end = record->row_start[x + 1];
-    mra_fused_ahead beyond = mra_fused_look_beyond(head, x, 2 * (end - first));
+    mra_fused_ahead ahead = look_past_row(head, x, 2 * (end - first));
     for (int start = first; start < end; start += plan->chunk) {
         const int32_t *column = record->column + start;
         int tiles = end - start < plan->chunk ? end - start : plan->chunk;
         for (int t = 0; t < tiles; t++) {
             float *tile = scratch->tile + (size_t)t * size;
             if (plan->scattered)
-                beyond = mra_fused_look_ahead(plan, 1, 1, &head->rows[MRA_FUSED_V][column[t]]);
+                ahead = mra_fused_look_ahead(plan, 1, 1, &head->rows[MRA_FUSED_V][column[t]]);
             mra_fused_multiply(&plan->inner, head->rows[MRA_FUSED_K][column[t]], scratch->query,
-                               tile, &beyond);
+                               tile, &ahead);
             hide_absent_keys(head, column[t], tile);
         }
         raise_maximum(scratch->tile, tiles * s, lanes, row_max, change);
@@ -116,9 +126,9 @@ static void attend_fine(const mra_fused_head *head, int x, mra_fused_scratch *sc
             bool more = start + tiles + t < record->row_start[plan->blocks];
             const float *const *keys =
                 more ? &head->rows[MRA_FUSED_K][column[tiles + t]] : NULL;
-            if (plan->scattered) beyond = mra_fused_look_ahead(plan, 1, more, keys);
+            if (plan->scattered) ahead = mra_fused_look_ahead(plan, 1, more, keys);
             mra_fused_multiply(&plan->to_row, scratch->tile + (size_t)t * size,
-                               head->rows[MRA_FUSED_V][column[t]], scratch->out, &beyond);
+                               head->rows[MRA_FUSED_V][column[t]], scratch->out, &ahead);
         }
     }
 }

@@ -166,6 +166,39 @@ static void coarse_logits_are_inner_products(void **state)
     }
 }
 
+// As for a head that exceeds the cache, whatever its size: products in pieces, blocks asked for
+// ahead.
+static void scatter(bench *b)
+{
+    b->plan.scattered = true;
+    mra_fused_products_prepare(&b->plan);
+}
+
+static void pieces_change_nothing(void **state)
+{
+    (void)state;
+    assert_true(mra_fused_scattered(65536, 64) && !mra_fused_scattered(4096, 64));
+    for (int threads = 1; threads < 3; threads++)
+        for (int s = 30; s <= 32; s += 2) {
+            mra_options options = mra_options_mra2(3);
+            options.scale[0] = s;
+            bench whole = open_bench(500, 64, options, threads, 15);
+            bench pieces = open_bench(500, 64, options, threads, 15);
+            scatter(&pieces);
+            assert_int_equal(pieces.plan.to_key.pieces, s == 32 ? 4 : 1);
+            run_bench(&whole);
+            run_bench(&pieces);
+            for (int a = 4; a < 8; a++) {
+                double *wanted = reference_alloc(whole.size, sizeof *wanted);
+                for (size_t i = 0; i < whole.size; i++) wanted[i] = whole.array[a][i];
+                assert_true(reference_distance(pieces.array[a], wanted, whole.size) < 1e-6);
+                free(wanted);
+            }
+            close_bench(&whole);
+            close_bench(&pieces);
+        }
+}
+
 // One thread walks the rows and gives to the keys on the way; several walk rows, then columns.
 // Same sums, same order.
 static void both_ways_back_agree_to_the_last_bit(void **state)
@@ -173,11 +206,15 @@ static void both_ways_back_agree_to_the_last_bit(void **state)
     (void)state;
     const int n[] = {70, 333, 1100};
     for (int i = 0; i < 3; i++)
-        for (int sparse = 0; sparse < 2; sparse++) {
+        for (int kind = 0; kind < 4; kind++) {
             mra_options options = mra_options_mra2(3);
-            options.sparse = sparse;
+            options.sparse = kind % 2;
             bench alone = open_bench(n[i], 33, options, 1, 9),
                   shared = open_bench(n[i], 33, options, 3, 9);
+            if (kind / 2) {
+                scatter(&alone);
+                scatter(&shared);
+            }
             run_bench(&alone);
             run_bench(&shared);
             assert_non_null(alone.head.dkey_fine);
@@ -224,6 +261,7 @@ int main(void)
         cmocka_unit_test(transposition_pads_with_zeros),
         cmocka_unit_test(the_shortlist_changes_nothing),
         cmocka_unit_test(coarse_logits_are_inner_products),
+        cmocka_unit_test(pieces_change_nothing),
         cmocka_unit_test(both_ways_back_agree_to_the_last_bit),
         cmocka_unit_test(long_rows_rescale_their_sums),
     };
