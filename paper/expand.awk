@@ -1,6 +1,6 @@
 # expand.awk: fills a chapter's directives with figures, tables and sources.
 #
-# usage: gawk -v results=DIR -v figures=DIR -v root=. -v code=1 -f paper/expand.awk chapter.md
+# usage: gawk -v results=DIR -v figures=DIR -v root=. -v code=1 -v before=FIGURES-OF-EARLIER-CHAPTERS -f paper/expand.awk chapter.md
 #
 #   @code PATH                        the woven source (paper/weave.awk)
 #   @figure NAME | caption            figures/NAME.svg, as drawn by figures/NAME.gp
@@ -18,13 +18,13 @@ function number(s) {
 }
 function figure(text,   part, name, caption) {
     split(text, part, "|"); name = trim(part[1]); caption = trim(part[2])
-    figure_count++
+    number_of_figure = ++before
     if (!exists(figures "/" name ".svg")) {
         print "\n*The figure “" caption "” is not part of this profile; `make reproduce` draws it.*\n"
         return
     }
     print "\n<figure id=\"figure-" name "\">\n<img src=\"figures/" name ".svg\" alt=\"" escape(caption) "\" loading=\"lazy\" />"
-    print "<figcaption>\n\n**Figure " figure_count ".** " caption " Drawn by `figures/" name ".gp`.\n\n</figcaption>\n</figure>\n"
+    print "<figcaption>\n\n**Figure " number_of_figure ".** " caption " Drawn by `figures/" name ".gp`.\n\n</figcaption>\n</figure>\n"
 }
 function table(text,   part, file, caption, want, count, i, column, label, head, rows, cell, pair, line) {
     split(text, part, "|"); file = trim(part[1]); caption = trim(part[2])

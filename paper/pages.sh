@@ -11,9 +11,14 @@ title() { sed -n '1s/^# *//;1s/ *{#.*}$//;1p' "$1"; }
 identifier() { sed -n '1s/.*{#\(.*\)}.*/\1/p' "$1"; }
 page_of() { basename "$1" .md | sed 's/^00-.*/index/;s/^[0-9]*-//;s/$/.html/'; }
 
-# expand FILE: the chapter with its directives filled in.
+# expand FILE: the chapter with its directives filled in. Figures are numbered through all chapters.
 expand() {
-    gawk -v results="$results" -v figures="$figures" -v root="$root" -v code="$code" \
+    before=0
+    for earlier in $(chapters); do
+        if [ "$earlier" = "$1" ]; then break; fi
+        before=$((before + $(grep -c '^@figure ' "$earlier" || :)))
+    done
+    gawk -v before="$before" -v results="$results" -v figures="$figures" -v root="$root" -v code="$code" \
         -f "$root/paper/expand.awk" "$1"
 }
 

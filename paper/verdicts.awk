@@ -4,7 +4,7 @@ NR == 1 {
     print "Each row of `paper/claims.tsv` is a comparison of two measured or published numbers, evaluated by `make audit`. A claim"
     print "that fails is a finding, not an error of the run.\n"
     print "| verdict | claim | measured | | against | where |"
-    print "|---|---|---:|---|---:|---|"
+    print "|--------|------------------------------------------------|-------:|:-:|-------:|----------------|"
     next
 }
 {
