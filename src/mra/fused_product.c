@@ -6,10 +6,10 @@
 // the list of boxes says what comes next. So each product of a tile is carried out in four
 // pieces, and before each piece some cache lines of the next tile's blocks are asked for: never
 // more at once than the processor can have under way (a few dozen), else asking itself would
-// have to wait. (At n = 65536 and d = 64 the backward pass of a head took 138 ms without this
-// and 86 ms with it.) The pieces share no sum, so the result stays the same. Where a head fits
-// a cache, the products are whole, and what is asked for meanwhile is the beginning of the next
-// row.
+// have to wait. (At $n=65536$, $d=64$, 8 blocks a row, on one core of the machine of the table
+// in tensor/gemm.c, the backward pass of a head takes 138 ms without this, 86 ms with it.) The
+// pieces share no sum, so the result stays the same. Where a head fits a cache, the products
+// are whole, and what is asked for meanwhile is the beginning of the next row.
 
 #include "mra/fused.h"
 

@@ -11,26 +11,46 @@
 
 #include "mra/fused.h"
 
+#include "core/parallel.h"
 #include "mra/selection.h"
 #include "tensor/vector.h"
 
 enum {
-    GROUP = 32, // scores in a group
-    STRIDE = 32 // scores looked at together for whether any reaches the bound
+    GROUP = 32,  // scores in a group
+    RANGES = 16, // items of the loop over groups
+    STRIDE = 32  // scores looked at together for whether any reaches the bound
 };
 
 // largest[i] = the largest of score[i], score[i + groups], score[i + 2 groups], ...: groups
-// that a vector unit takes 16 at a time.
-static void group_maxima(const float *score, size_t count, size_t groups, float *largest)
+// that a vector unit takes 16 at a time, and threads a range each.
+typedef struct maxima_loop {
+    const float *score;
+    size_t count, groups;
+    float *largest;
+} maxima_loop;
+
+static void range_maxima(void *context, size_t item, int thread)
 {
-    for (size_t i = 0; i < groups; i++) largest[i] = score[i];
-    for (size_t first = groups; first < count; first += groups) {
-        size_t length = count - first < groups ? count - first : groups;
-        const float *slice = score + first;
+    (void)thread;
+    const maxima_loop *loop = context;
+    size_t groups = loop->groups, begin = item * groups / RANGES;
+    size_t end = (item + 1) * groups / RANGES;
+    float *largest = loop->largest;
+    for (size_t i = begin; i < end; i++) largest[i] = loop->score[i];
+    for (size_t first = groups; first < loop->count; first += groups) {
+        size_t left = loop->count - first, stop = left < end ? left : end;
+        const float *slice = loop->score + first;
 #pragma omp simd
-        for (size_t i = 0; i < length; i++)
+        for (size_t i = begin; i < stop; i++)
             largest[i] = slice[i] > largest[i] ? slice[i] : largest[i];
     }
+}
+
+static void group_maxima(const float *score, size_t count, size_t groups, float *largest,
+                         int threads)
+{
+    maxima_loop loop = {score, count, groups, largest};
+    mra_parallel_for(threads, RANGES, range_maxima, &loop);
 }
 
 // Indices, ascending, and scores of those that reach the bound; SIZE_MAX if there are more than
@@ -55,13 +75,13 @@ static size_t shortlist(const float *score, size_t count, float bound, size_t ro
 // mra_select_largest on score[0 .. count), by way of a shortlist if that pays;
 // scratch[2 * count], value[count / MRA_FUSED_SHARE].
 static size_t select_largest(const float *score, size_t count, size_t m, int32_t *index,
-                             int32_t *scratch, float *value)
+                             int32_t *scratch, float *value, int threads)
 {
     size_t groups = count / GROUP, room = count / MRA_FUSED_SHARE;
     if (m == 0 || groups < 2 * m) return mra_select_largest(score, count, m, index, scratch);
     // `value` holds the group maxima, then the scores of the shortlist.
     int32_t *place = scratch, *rest = scratch + room;
-    group_maxima(score, count, groups, value);
+    group_maxima(score, count, groups, value, threads);
     size_t chosen = mra_select_largest(value, groups, m, index, rest);
     float bound = INFINITY;
     for (size_t i = 0; i < chosen; i++)
@@ -118,7 +138,7 @@ void mra_fused_select(mra_fused_head *head)
     } else if (plan->budget > 0) {
         mra_rank_boxes(&plan->options, plan->blocks, head->logit, record->tokens, head->score);
         chosen = select_largest(head->score, all, plan->budget, record->column, head->order,
-                                head->shortlist);
+                                head->shortlist, head->threads);
     }
     list_boxes(head, chosen);
     record->coarse_boxes = count_coarse(head);
