@@ -16,7 +16,7 @@
 #include "tensor/device.h"
 #include "tensor/tensor.h"
 
-enum { MRA_METHOD_OPTIONS = 12 };
+enum { MRA_METHOD_OPTIONS = 12, MRA_METHOD_PARAMETERS = 4, MRA_METHOD_ARRAYS = 8 };
 
 typedef enum mra_option_type {
     MRA_OPTION_INT,
@@ -44,6 +44,26 @@ typedef struct mra_option_value {
     bool given;     // false: this is the default
 } mra_option_value;
 
+// Something a method learns, and how it begins: entry by entry mean + N(0, deviation^2), a
+// function of (seed, name, entry) alone.
+typedef struct mra_method_parameter {
+    const char *name; // as in a weights file, e.g. "projection"
+    int rank;
+    int shape[MRA_MAX_RANK];
+    float mean, deviation;
+    bool shared_by_layers; // a network has one for all its layers, not one for each
+} mra_method_parameter;
+
+// Something a method drew at random: what an outsider needs to compute the same. On the host;
+// either `floats` or `ints` is set, the product of `shape` values.
+typedef struct mra_method_array {
+    const char *name; // e.g. "features"
+    int rank;
+    int shape[MRA_MAX_RANK];
+    const float *floats;
+    const int32_t *ints;
+} mra_method_array;
+
 typedef struct mra_method mra_method;
 
 // What every instance begins with; a method's own struct has this as its first member.
@@ -53,9 +73,10 @@ typedef struct mra_attention_layer {
     mra_shape shape;
     uint64_t seed;
     mra_option_value option[MRA_METHOD_OPTIONS];
-    mra_tensor *parameter[4]; // learned parameters, if any; owned by the layer
-    const char *parameter_name[4];
+    int positions; // learned parameters serve sequences up to this length; at least shape.n
+    mra_tensor *parameter[MRA_METHOD_PARAMETERS]; // learned, in the order of the method's list
     int parameters;
+    bool borrowed; // the parameters belong to whoever made the layer
 } mra_attention_layer;
 
 struct mra_method {
@@ -63,6 +84,9 @@ struct mra_method {
     const char *summary;       // one line
     const char *time, *memory; // asymptotic, as claimed, e.g. "n^2 d"
     const char *source;        // citation
+    // May be NULL: paragraphs, ended by NULL, for the method's page: what it computes, and
+    // where the published code departs from the method's own paper.
+    const char *const *description;
     const mra_option *options;
     int option_count;
 
@@ -87,6 +111,19 @@ struct mra_method {
                       float *dk, float *dv, mra_error *err);
     // May be NULL: what the last forward pass did.
     mra_statistics (*statistics)(const mra_attention_layer *layer);
+
+    // NULL where nothing is learned. Fills parameter[] for the options, heads, d and positions of
+    // `base` (its other members are not set yet) and returns how many there are. When `create`
+    // is called, base->parameter[] holds them.
+    int (*learned)(const mra_attention_layer *base,
+                   mra_method_parameter parameter[MRA_METHOD_PARAMETERS]);
+    // NULL where nothing is drawn. Fills array[] with what the layer drew, which stays the
+    // layer's, and returns how many there are.
+    int (*drawn)(const mra_attention_layer *layer, mra_method_array array[MRA_METHOD_ARRAYS]);
+    // Floating-point operations of a forward pass of one head, a multiplication, an addition and
+    // an exponential as one each. measure_operations.c says how they are counted. NULL: not
+    // counted.
+    double (*operations)(const mra_attention_layer *layer);
 };
 
 // The table: index from 0 until NULL; and by name (NULL: unknown).
@@ -100,6 +137,31 @@ mra_status mra_attention_layer_create(mra_attention_layer **layer, const char *m
                                       mra_device *device, mra_shape shape, uint64_t seed,
                                       const char *const *assignments, int count,
                                       mra_error *err);
+// The same with all that can be said: parameters of the caller's, for sequences that are longer
+// than this layer's.
+typedef struct mra_attention_request {
+    const char *method;
+    mra_device *device;
+    mra_shape shape;
+    uint64_t seed;
+    const char *const *assignments;
+    int assignment_count;
+    int positions; // the longest sequence that the parameters serve; below shape.n: shape.n
+    // NULL: the layer makes its own, drawn from `seed`. Otherwise those of the caller, which
+    // outlive the layer, in the order and with the shapes of mra_attention_learned().
+    mra_tensor *const *parameters;
+} mra_attention_request;
+
+mra_status mra_attention_layer_make(mra_attention_layer **layer,
+                                    const mra_attention_request *request, mra_error *err);
+// What a layer made for `request` learns: fills parameter[] and *count.
+mra_status mra_attention_learned(const mra_attention_request *request,
+                                 mra_method_parameter parameter[MRA_METHOD_PARAMETERS],
+                                 int *count, mra_error *err);
+// The values with which a parameter begins: the product of its shape floats, on the host.
+void mra_method_parameter_draw(const mra_method_parameter *parameter, uint64_t seed,
+                               float *values);
+
 // Refuses what `create` would quietly cut down to the shape: a budget larger than the matrix.
 // For callers whose user named method, options and shape together; a network whose batches
 // differ in length wants the cut instead.

@@ -19,6 +19,7 @@
 // arithmetic.
 
 #include "attention/measure.h"
+#include "attention/methods.h"
 
 #include <math.h>
 #include <string.h>
@@ -74,15 +75,20 @@ static double multiresolution_operations(const mra_attention_layer *layer, bool 
     return sum;
 }
 
+double mra_exact_operations(const mra_attention_layer *layer)
+{
+    return exact_operations(layer->shape.n, layer->shape.d);
+}
+
+double mra_multiresolution_operations(const mra_attention_layer *layer)
+{
+    const mra_option_value *sparse = mra_layer_option(layer, "sparse");
+    return multiresolution_operations(layer, layer->method == &mra_method_mra2s ||
+                                                 (sparse && sparse->number != 0));
+}
+
 double mra_measure_operations(const mra_attention_layer *layer)
 {
-    const char *name = layer->method->name;
-    double heads = (double)layer->shape.batch * layer->shape.heads;
-    const mra_option_value *sparse = mra_layer_option(layer, "sparse");
-    if (strcmp(name, "exact") == 0)
-        return heads * exact_operations(layer->shape.n, layer->shape.d);
-    if (strcmp(name, "mra2") == 0 || strcmp(name, "mra2s") == 0 || strcmp(name, "mra") == 0)
-        return heads * multiresolution_operations(layer, strcmp(name, "mra2s") == 0 ||
-                                                             (sparse && sparse->number != 0));
-    return NAN;
+    if (!layer->method->operations) return NAN;
+    return (double)layer->shape.batch * layer->shape.heads * layer->method->operations(layer);
 }

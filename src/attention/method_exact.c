@@ -46,4 +46,5 @@ const mra_method mra_method_exact = {
     .apply = mra_fused_apply,
     .destroy = mra_fused_destroy,
     .run = mra_fused_run,
+    .operations = mra_exact_operations,
 };

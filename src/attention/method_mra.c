@@ -174,6 +174,7 @@ const mra_method mra_method_mra2 = {
     .destroy = mra_fused_destroy,
     .run = mra_fused_run,
     .statistics = statistics,
+    .operations = mra_multiresolution_operations,
 };
 
 const mra_method mra_method_mra2s = {
@@ -190,6 +191,7 @@ const mra_method mra_method_mra2s = {
     .destroy = mra_fused_destroy,
     .run = mra_fused_run,
     .statistics = statistics,
+    .operations = mra_multiresolution_operations,
 };
 
 const mra_method mra_method_mra = {
@@ -206,4 +208,5 @@ const mra_method mra_method_mra = {
     .destroy = mra_fused_destroy,
     .run = mra_fused_run,
     .statistics = statistics,
+    .operations = mra_multiresolution_operations,
 };

@@ -1,0 +1,202 @@
+// One way to check every method of the comparison: against the dense definition in float64 that
+// the method's test writes down by itself, forward and backward, with and without a mask, at odd
+// lengths, and from the program's table of methods.
+//
+// The definition sees one head: Q, K, V in float64, the mask, the layer (for its options, its
+// learned parameters and what it drew at random), and the unperturbed inputs in float32, from
+// which discrete choices (buckets, blocks) are taken, so that a difference quotient does not
+// step over one. Gradients are compared with central differences of the definition along random
+// directions: one of Q alone, one of K, one of V.
+//
+//     static void definition(const method_case *c, double *const x[3], double *z) { ... }
+//     method_report(&(method_check){.method = "linformer", .definition = definition});
+//
+// prints one line of the table in the log, as a TAP comment: the method, the largest relative
+// differences forward and backward, with a mask and at odd lengths; and fails above `tolerance`.
+#ifndef MRA_TESTS_ATTENTION_METHOD_CASE_H
+#define MRA_TESTS_ATTENTION_METHOD_CASE_H
+
+#include "dense.h"
+
+#include <stdio.h>
+
+#include "attention/attention.h"
+#include "tensor/gemm.h"
+
+// What the definition is asked for: one head of one example.
+typedef struct method_case {
+    const mra_attention_layer *layer;
+    int n, d;
+    int example, head;      // which: for what is drawn or learned per head
+    const uint8_t *mask;    // [n] or NULL
+    const float *q, *k, *v; // [n][d], unperturbed
+    const void *context;    // the test's own
+} method_case;
+
+// z[n][d] of this head from x = {q, k, v}; rows of masked queries are 0.
+typedef void (*method_definition)(const method_case *c, double *const x[3], double *z);
+
+typedef struct method_check {
+    const char *method;
+    const char *options[MRA_METHOD_OPTIONS]; // "name=value", as many as are not NULL
+    const char *label;                       // in the log; NULL: the method's name
+    method_definition definition;
+    const void *context;
+    double tolerance;          // forward; 0: 1e-5
+    double gradient_tolerance; // 0: 1e-5
+    double deviation;          // of Q and K; 0: 1
+    // Lengths to try instead of {1, 31, 33, 512, 1000}: as many as are not 0.
+    int lengths[8];
+    bool without_gradient; // check the forward pass alone
+    mra_shape shape;       // batch, heads and d where they are not 0; default 1, 2, 64 and 32
+} method_check;
+
+typedef struct method_worst {
+    double forward, backward, mask, odd;
+} method_worst;
+
+static inline size_t method_head_size(mra_shape shape)
+{
+    return (size_t)shape.n * (size_t)shape.d;
+}
+
+// The definition for all heads, of inputs moved by `step` along `direction` (NULL: not moved).
+static inline void method_define(const method_check *check, const mra_attention_layer *layer,
+                                 const dense_arrays *arrays, const float *const direction[3],
+                                 double step, double *z)
+{
+    const mra_shape shape = arrays->shape;
+    const size_t size = method_head_size(shape);
+    double *x[3];
+    for (int i = 0; i < 3; i++) assert_non_null(x[i] = malloc(size * sizeof *x[i]));
+    for (int head = 0; head < shape.batch * shape.heads; head++) {
+        const size_t at = (size_t)head * size;
+        for (int i = 0; i < 3; i++)
+            for (size_t e = 0; e < size; e++)
+                x[i][e] =
+                    arrays->x[i][at + e] + (direction[i] ? step * direction[i][at + e] : 0.0);
+        const method_case c = {
+            .layer = layer,
+            .n = shape.n,
+            .d = shape.d,
+            .example = head / shape.heads,
+            .head = head % shape.heads,
+            .mask = arrays->mask ? arrays->mask + head / shape.heads * shape.n : NULL,
+            .q = arrays->x[DENSE_Q] + at,
+            .k = arrays->x[DENSE_K] + at,
+            .v = arrays->x[DENSE_V] + at,
+            .context = check->context};
+        check->definition(&c, x, z + at);
+    }
+    for (int i = 0; i < 3; i++) free(x[i]);
+}
+
+// |<gradient, u> - difference quotient| / ||gradient|| along one random direction u of operand
+// `which`. The norm is that of its own gradient, or a twentieth of all three where that is more: a
+// gradient that is 0 by its definition (one token) is nothing to be relative to.
+static inline double method_gradient_error(const method_check *check,
+                                           const mra_attention_layer *layer,
+                                           const dense_arrays *arrays, int which)
+{
+    const size_t size = dense_size(arrays->shape);
+    const double step = 1e-5;
+    float *u = dense_normal(size, 1.0f, 50 + (uint64_t)which);
+    const float *direction[3] = {NULL, NULL, NULL};
+    direction[which] = u;
+    double *above = malloc(size * sizeof *above), *below = malloc(size * sizeof *below);
+    assert_non_null(above);
+    assert_non_null(below);
+    method_define(check, layer, arrays, direction, step, above);
+    method_define(check, layer, arrays, direction, -step, below);
+    double quotient = 0, slope = 0, own = 0, all = 0;
+    for (size_t i = 0; i < size; i++) {
+        quotient += arrays->x[DENSE_DZ][i] * (above[i] - below[i]) / (2 * step);
+        slope += (double)arrays->x[DENSE_DQ + which][i] * u[i];
+        own += pow(arrays->x[DENSE_DQ + which][i], 2);
+        for (int j = 0; j < 3; j++) all += pow(arrays->x[DENSE_DQ + j][i], 2);
+    }
+    free(above);
+    free(below);
+    mra_aligned_free(u);
+    const double norm = fmax(sqrt(own), 0.05 * sqrt(all));
+    return fabs(slope - quotient) / (norm > 0 ? norm : 1);
+}
+
+static inline void method_keep(double *worst, double value)
+{
+    if (!(value <= *worst)) *worst = value; // NaN is kept
+}
+
+// One shape: forward against the definition, backward along three directions.
+static inline void method_compare(const method_check *check, mra_device *device, mra_tape *tape,
+                                  mra_shape shape, bool masked, method_worst *worst)
+{
+    mra_error err;
+    mra_attention_layer *layer;
+    int options = 0;
+    while (options < MRA_METHOD_OPTIONS && check->options[options]) options++;
+    if (mra_attention_layer_create(&layer, check->method, device, shape, dense_seed(),
+                                   check->options, options, &err) != MRA_OK)
+        fail_msg("%s", err.message);
+    dense_arrays a =
+        dense_make(shape, check->deviation > 0 ? (float)check->deviation : 1.0f, masked);
+    const size_t size = dense_size(shape);
+    double *z = calloc(size, sizeof *z);
+    assert_non_null(z);
+    const bool backward = !check->without_gradient;
+    if (mra_attention_run(layer, tape, a.x[DENSE_Q], a.x[DENSE_K], a.x[DENSE_V], a.mask,
+                          a.x[DENSE_Z], backward ? a.x[DENSE_DZ] : NULL, a.x[DENSE_DQ],
+                          a.x[DENSE_DK], a.x[DENSE_DV], &err) != MRA_OK)
+        fail_msg("%s", err.message);
+    method_define(check, layer, &a, (const float *const[3]){NULL, NULL, NULL}, 0, z);
+    const double forward = dense_difference(a.x[DENSE_Z], z, size);
+    method_keep(&worst->forward, forward);
+    if (masked) method_keep(&worst->mask, forward);
+    if (shape.n % 2) method_keep(&worst->odd, forward);
+    for (int i = 0; i < 3 && backward; i++)
+        method_keep(&worst->backward, method_gradient_error(check, layer, &a, i));
+    free(z);
+    dense_release(&a);
+    mra_attention_layer_free(layer);
+}
+
+// Every length, masked and not, at d = 64 and d = 32 in turn; prints the line and fails where a
+// difference is too large.
+static inline void method_report(const method_check *check)
+{
+    static const int usual[] = {1, 31, 33, 512, 1000};
+    mra_device *device;
+    mra_tape *tape;
+    mra_error err;
+    mra_blas_single_thread();
+    if (mra_device_open(&device, "cpu", 2, &err) != MRA_OK) fail_msg("%s", err.message);
+    if (mra_tape_create(&tape, device, &err) != MRA_OK) fail_msg("%s", err.message);
+    const int *length = check->lengths[0] ? check->lengths : usual;
+    const int count = check->lengths[0] ? 8 : 5;
+    method_worst worst = {0};
+    int turn = 0;
+    for (int i = 0; i < count && length[i]; i++)
+        for (int masked = 0; masked < 2; masked++, turn++) {
+            mra_shape shape = {.batch = check->shape.batch ? check->shape.batch : 1,
+                               .heads = check->shape.heads ? check->shape.heads : 2,
+                               .n = length[i],
+                               .d = check->shape.d ? check->shape.d
+                                    : turn % 2     ? 32
+                                                   : 64};
+            if (getenv("MRA_SANITIZED") && shape.n > 200) shape.n = 97 + shape.n % 2;
+            method_compare(check, device, tape, shape, masked, &worst);
+        }
+    printf("# %-28s forward %.1e  backward %.1e  mask %.1e  odd n %.1e\n",
+           check->label ? check->label : check->method, worst.forward, worst.backward,
+           worst.mask, worst.odd);
+    fflush(stdout);
+    mra_tape_free(tape);
+    mra_device_close(device);
+    const double allowed = check->tolerance > 0 ? check->tolerance : 1e-5;
+    const double slope = check->gradient_tolerance > 0 ? check->gradient_tolerance : 1e-5;
+    if (!(worst.forward <= allowed) || !(worst.backward <= slope))
+        fail_msg("%s: relative differences %.3g forward, %.3g backward; allowed %.3g, %.3g",
+                 check->method, worst.forward, worst.backward, allowed, slope);
+}
+
+#endif
