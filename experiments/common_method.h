@@ -17,10 +17,18 @@ mra_status mra_experiment_options(mra_experiment *experiment, const char *scales
 typedef struct mra_bench_place {
     mra_device *device;
     mra_tape *tape;
+    const char *zeroed; // names of learned parameters that are 0, separated by blanks; or NULL
 } mra_bench_place;
 
-mra_status mra_bench_place_open(mra_bench_place *place, int threads, mra_error *err);
+mra_status mra_bench_place_open(mra_bench_place *place, int threads, const char *zeroed,
+                                mra_error *err);
 void mra_bench_place_close(mra_bench_place *place); // a zeroed one too
+
+// A layer of `method` whose learned parameters have their first values, or 0 where the place says so:
+// a convolution that is added to the output is no part of an approximation of softmax.
+mra_status mra_bench_layer(const mra_bench_place *place, const char *method,
+                           const char *const *assignments, int count, uint64_t seed,
+                           mra_shape shape, mra_attention_layer **layer, mra_error *err);
 
 // z[n, d] = the method's output for one head; `assignments` as for mra_attention_layer_create.
 mra_status mra_bench_output(mra_bench_place *place, const char *method,

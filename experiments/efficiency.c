@@ -13,7 +13,9 @@
 // with b the blocks of MRA-2. For R = {s_0 > ... > s_k = 1} the last refinement gets m_k = e
 // s_0 / s_{k-1}^2 boxes per row of coarsest boxes (their children are just these entries), and
 // every coarser one covers twice the area of the next, m_i = 2^{k-i} e s_0 / s_{i-1}^2, as far
-// as the matrix goes.
+// as the matrix goes. The other methods have budgets of their own (features, landmarks, a window); the
+// settings say which, and up to which share of n. Methods that learn something are measured with the
+// values that training would start from, and the column `learned` says so.
 
 #include <math.h>
 #include <stdlib.h>
@@ -21,8 +23,10 @@
 
 #include "attention/measure.h"
 #include "common_method.h"
+#include "common_rivals.h"
 
-enum { MOST_LENGTHS = 6, MOST_BLOCKS = 16, MOST_CELLS = 5 * MOST_BLOCKS, BLOCK = 32 };
+enum { MOST_LENGTHS = 6, MOST_BLOCKS = 16, BLOCK = 32 };
+enum { MOST_CELLS = 5 * MOST_BLOCKS + MRA_RIVALS * MRA_RIVAL_VALUES };
 
 // One point of the figure before it is measured.
 typedef struct efficiency_cell {
@@ -42,6 +46,9 @@ typedef struct efficiency_run {
     double most_blocks_of_many_scales;
     double three[MRA_MAX_SCALES], four[MRA_MAX_SCALES];
     size_t three_count, four_count;
+    mra_rival_sweep sweep[MRA_RIVALS];
+    const char *zeroed;
+    int sweeps;
     efficiency_cell cell[MOST_CELLS]; // of the length at hand
     int cell_count;
     mra_cells times, errors;
@@ -87,6 +94,25 @@ static void add_many_scales(efficiency_run *run, const char *label, int n, const
     cell->assignments = 2;
 }
 
+static void add_sweep(efficiency_run *run, const mra_rival_sweep *sweep, int n)
+{
+    char assignment[96];
+    for (size_t i = 0; i == 0 || i < sweep->count; i++) {
+        if (!mra_rival_assignment(sweep, i, n, assignment, sizeof assignment)) continue;
+        efficiency_cell *cell = add_cell(run, sweep->method->name, sweep->method->name, 0);
+        memcpy(cell->assignment[0], assignment, sizeof assignment);
+        cell->assignments = *assignment != '\0';
+    }
+}
+
+// The options of a cell as one text: "blocks=4", "-" for none.
+static const char *options_of(const efficiency_cell *cell, char *text, size_t room)
+{
+    snprintf(text, room, "%s%s%s", cell->assignments ? cell->assignment[0] : "-",
+             cell->assignments > 1 ? " " : "", cell->assignment[1]);
+    return text;
+}
+
 static void list_cells(efficiency_run *run, int n)
 {
     run->cell_count = 0;
@@ -99,6 +125,7 @@ static void list_cells(efficiency_run *run, int n)
         add_many_scales(run, "mra3", n, run->three, run->three_count, run->blocks[i]);
         add_many_scales(run, "mra4", n, run->four, run->four_count, run->blocks[i]);
     }
+    for (int s = 0; s < run->sweeps; s++) add_sweep(run, &run->sweep[s], n);
     for (int c = 0; c < run->cell_count; c++) {
         for (int a = 0; a < 2; a++) run->cell[c].assigned[a] = run->cell[c].assignment[a];
     }
@@ -167,15 +194,15 @@ static mra_status measure_cost(efficiency_run *run, const efficiency_cell *cell,
         measure_layer(run, cell, shape, repeats, &timing, err) != MRA_OK) {
         return err->status;
     }
-    char options[208] = "-";
-    if (cell->assignments) {
-        snprintf(options, sizeof options, "%s%s%s", cell->assignment[0],
-                 cell->assignments > 1 ? " " : "", cell->assignment[1]);
-    }
-    double workload = cell->blocks > 0 ? BLOCK * cell->blocks / n : 1;
-    return mra_cells_row(&run->times, err, "itrttrrrrr", n, cell->label, cell->blocks,
-                         cell->method, options, workload, 1e3 * timing.median,
-                         1e3 * timing.least, 1e3 * timing.most,
+    char options[208];
+    // Of the entries of A; 0 where a budget is counted in something else.
+    double workload = cell->blocks > 0                ? BLOCK * cell->blocks / n
+                      : !strcmp(cell->label, "exact") ? 1
+                                                      : 0;
+    return mra_cells_row(&run->times, err, "itrtttrrrrr", n, cell->label, cell->blocks,
+                         cell->method, options_of(cell, options, sizeof options),
+                         mra_method_find(cell->method)->learned ? "yes" : "no", workload,
+                         1e3 * timing.median, 1e3 * timing.least, 1e3 * timing.most,
                          (double)memory.above / (1 << 20));
 }
 
@@ -190,8 +217,10 @@ static mra_status measure_head_error(efficiency_run *run, const efficiency_cell 
         return err->status;
     }
     double error = mra_relative_error(z, exact, (size_t)head->n * (size_t)head->d);
-    return mra_cells_row(&run->errors, err, "itrtiir", head->n, cell->label, cell->blocks,
-                         head->set, head->example, head->number, error);
+    char options[208];
+    return mra_cells_row(&run->errors, err, "itrttiir", head->n, cell->label, cell->blocks,
+                         options_of(cell, options, sizeof options), head->set, head->example,
+                         head->number, error);
 }
 
 // Every cell for one head: the exact output is computed once.
@@ -217,29 +246,29 @@ static mra_status measure_head(efficiency_run *run, const mra_trained_head *head
 static mra_status join_tables(efficiency_run *run, const mra_table *times,
                               const mra_table *errors, mra_error *err)
 {
-    static const char *const columns[] = {"n",          "label",    "blocks",  "method",
-                                          "options",    "workload", "both_ms", "peak_mib",
-                                          "error_mean", "error_sd", "heads",   NULL};
-    static const char *const keys[] = {"n", "label", "blocks"};
-    static const char *const left[] = {"method", "options", "workload", "both_ms", "peak_mib"};
+    static const char *const columns[] = {
+        "n",       "label",    "blocks",     "options",  "method", "learned", "workload",
+        "both_ms", "peak_mib", "error_mean", "error_sd", "heads",  NULL};
+    static const char *const keys[] = {"n", "label", "blocks", "options"};
+    static const char *const left[] = {"method", "learned", "workload", "both_ms", "peak_mib"};
     static const char *const right[] = {"mean", "sd", "count"};
-    int a[8], b[6];
+    int a[9], b[7];
     mra_status status = MRA_OK;
-    for (int i = 0; i < 8 && status == MRA_OK; i++) {
-        status = mra_table_column(times, i < 3 ? keys[i] : left[i - 3], &a[i], err);
+    for (int i = 0; i < 9 && status == MRA_OK; i++) {
+        status = mra_table_column(times, i < 4 ? keys[i] : left[i - 4], &a[i], err);
     }
-    for (int i = 0; i < 6 && status == MRA_OK; i++) {
-        status = mra_table_column(errors, i < 3 ? keys[i] : right[i - 3], &b[i], err);
+    for (int i = 0; i < 7 && status == MRA_OK; i++) {
+        status = mra_table_column(errors, i < 4 ? keys[i] : right[i - 4], &b[i], err);
     }
     mra_cells cells = {0};
     if (status == MRA_OK)
         status = mra_cells_create(run->experiment, ".tsv", columns, &cells, err);
     for (size_t row = 0; row < mra_table_rows(times) && status == MRA_OK; row++) {
-        const char *cell[11];
+        const char *cell[12];
         size_t match = 0;
         for (; match < mra_table_rows(errors); match++) {
             bool same = true;
-            for (int i = 0; i < 3; i++) {
+            for (int i = 0; i < 4; i++) {
                 same &= !strcmp(mra_table_text(times, row, a[i]),
                                 mra_table_text(errors, match, b[i]));
             }
@@ -249,10 +278,11 @@ static mra_status join_tables(efficiency_run *run, const mra_table *times,
             status = mra_fail(err, MRA_INTERNAL, "no errors for a measured time");
             break;
         }
-        for (int i = 0; i < 8; i++) cell[i] = mra_table_text(times, row, a[i]);
-        for (int i = 3; i < 6; i++) cell[i + 5] = mra_table_text(errors, match, b[i]);
-        status = mra_cells_row(&cells, err, "ttttttttttt", cell[0], cell[1], cell[2], cell[3],
-                               cell[4], cell[5], cell[6], cell[7], cell[8], cell[9], cell[10]);
+        for (int i = 0; i < 9; i++) cell[i] = mra_table_text(times, row, a[i]);
+        for (int i = 4; i < 7; i++) cell[i + 5] = mra_table_text(errors, match, b[i]);
+        status = mra_cells_row(&cells, err, "tttttttttttt", cell[0], cell[1], cell[2], cell[3],
+                               cell[4], cell[5], cell[6], cell[7], cell[8], cell[9], cell[10],
+                               cell[11]);
     }
     if (status == MRA_OK) return mra_cells_commit(run->experiment, ".tsv", &cells, err);
     mra_cells_close(&cells);
@@ -261,7 +291,7 @@ static mra_status join_tables(efficiency_run *run, const mra_table *times,
 
 static mra_status join(efficiency_run *run, mra_error *err)
 {
-    static const char *const groups[] = {"n", "label", "blocks", NULL};
+    static const char *const groups[] = {"n", "label", "blocks", "options", NULL};
     if (mra_experiment_summary(run->experiment, "-heads.tsv", groups, "relative_error",
                                "-errors.tsv", err) != MRA_OK) {
         return err->status;
@@ -301,11 +331,11 @@ static mra_status measure_length(efficiency_run *run, int n, int repeats,
 static mra_status measure_all(efficiency_run *run, const mra_trained_inputs *inputs,
                               mra_error *err)
 {
-    static const char *const time_columns[] = {"n",       "label",    "blocks",  "method",
-                                               "options", "workload", "both_ms", "least_ms",
-                                               "most_ms", "peak_mib", NULL};
-    static const char *const error_columns[] = {"n",       "label", "blocks",         "set",
-                                                "example", "head",  "relative_error", NULL};
+    static const char *const time_columns[] = {"n",        "label",   "blocks",   "method",
+                                               "options",  "learned", "workload", "both_ms",
+                                               "least_ms", "most_ms", "peak_mib", NULL};
+    static const char *const error_columns[] = {
+        "n", "label", "blocks", "options", "set", "example", "head", "relative_error", NULL};
     mra_experiment *experiment = run->experiment;
     if (mra_cells_open(experiment, "-time.tsv", time_columns, &run->times, err) != MRA_OK) {
         return err->status;
@@ -380,6 +410,10 @@ static mra_status read_settings(efficiency_run *run, mra_error *err)
         mra_experiment_int(experiment, "width", 1, 256, &width, err) != MRA_OK) {
         return err->status;
     }
+    static const char *const shown[] = {"exact", "mra2", "mra2s", "mra", NULL};
+    run->zeroed = mra_experiment_text(experiment, "zeroed");
+    if (mra_rival_sweeps(experiment, shown, run->sweep, &run->sweeps, err) != MRA_OK)
+        return err->status;
     run->examples = (int)examples;
     run->heads = (int)heads;
     run->width = (int)width;
@@ -401,7 +435,7 @@ static mra_status run_efficiency(mra_experiment *experiment, mra_error *err)
     bool done = false;
     if (status == MRA_OK) status = mra_experiment_begin(experiment, &done, err);
     if (status == MRA_OK && !done) {
-        status = mra_bench_place_open(&run.place, experiment->threads, err);
+        status = mra_bench_place_open(&run.place, experiment->threads, run.zeroed, err);
         if (status == MRA_OK) status = measure_all(&run, inputs, err);
         mra_bench_place_close(&run.place);
     }
@@ -412,7 +446,7 @@ static mra_status run_efficiency(mra_experiment *experiment, mra_error *err)
 int main(int argc, char **argv)
 {
     static const mra_experiment_about about = {
-        "efficiency", "1",
+        "efficiency", "2",
         "relative error on trained heads against time and memory of a layer"};
     return mra_experiment_main(&about, run_efficiency, argc, argv);
 }

@@ -1,14 +1,16 @@
-// Figure "entropy": MRA-2's error against the entropy of attention.
+// Figure "entropy": the error of every method against the entropy of attention.
 //
 // Concentrated attention (low entropy) is close to sparse, diffuse attention (high entropy)
 // close to low rank; the paper's claim is that a multiresolution approximation does well in
 // between too. To sweep the entropy, Q and K of every trained head are both scaled by sqrt(t),
 // so that the logits are scaled by t.
 //
-// Three tables. entropy.tsv: every head, scale t and budget. entropy-bins.tsv: means over bins
+// Tables of MRA-2. entropy.tsv: every head, scale t and budget. entropy-bins.tsv: means over bins
 // of entropy, as the published data are. entropy-blocks.tsv: the mean error over heads as they
 // are (t = 1) at each budget, beside the published numbers for RoBERTa-base, which are read
-// from the settings' folder and not from this program.
+// from the settings' folder and not from this program. And of every method that the settings
+// name, at one budget each: entropy-methods.tsv, every head and scale, and
+// entropy-methods-bins.tsv, the means by bin.
 
 #include <math.h>
 #include <stdlib.h>
@@ -16,6 +18,7 @@
 
 #include "common_dense.h"
 #include "common_method.h"
+#include "common_rivals.h"
 
 enum { MOST_T = 32, MOST_BLOCKS = 8 };
 
@@ -25,22 +28,22 @@ typedef struct entropy_run {
     int n;
     double t[MOST_T], blocks[MOST_BLOCKS], table_blocks[MOST_BLOCKS], bin;
     size_t t_count, block_count, table_count;
-    const char *published;
+    const char *published, *zeroed;
+    mra_rival_sweep rival[MRA_RIVALS];
+    int rivals;
     mra_cells cells;
 } entropy_run;
 
-// z-hat of MRA-2 with `blocks` boxes a row, and its relative error.
+// z-hat of a method with one assignment ("": its defaults), and its relative error.
 static mra_status measure_error(entropy_run *run, const mra_trained_head *head,
-                                const mra_dense_head *dense, double blocks, double *error,
-                                mra_error *err)
+                                const mra_dense_head *dense, const char *method,
+                                const char *assignment, double *error, mra_error *err)
 {
-    char assignment[48];
-    snprintf(assignment, sizeof assignment, "blocks=%g", blocks);
     const char *const assignments[] = {assignment};
     float *z = malloc((size_t)head->n * (size_t)head->d * sizeof *z);
     if (!z)
         return mra_fail(err, MRA_NO_MEMORY, "no memory for an output of %d tokens", head->n);
-    mra_status status = mra_bench_output(&run->place, "mra2", assignments, 1,
+    mra_status status = mra_bench_output(&run->place, method, assignments, *assignment != '\0',
                                          run->experiment->seed, head, z, err);
     if (status == MRA_OK) *error = mra_dense_output_error(dense, z);
     free(z);
@@ -74,7 +77,9 @@ static mra_status measure_scaled(entropy_run *run, const mra_trained_head *origi
     mra_status status = mra_dense_head_create(&dense, &head, err);
     for (size_t b = 0; b < count && status == MRA_OK; b++) {
         double error = 0;
-        status = measure_error(run, &head, &dense, blocks[b], &error, err);
+        char assignment[48];
+        snprintf(assignment, sizeof assignment, "blocks=%g", blocks[b]);
+        status = measure_error(run, &head, &dense, "mra2", assignment, &error, err);
         if (status == MRA_OK) {
             status = mra_cells_row(&run->cells, err, "tiirrrrr", head.set, head.example,
                                    head.number, t, blocks[b], dense.entropy,
@@ -112,6 +117,64 @@ static mra_status sweep(entropy_run *run, const mra_trained_inputs *inputs, cons
     }
     mra_progress_end(&progress, "");
     return mra_cells_commit(experiment, suffix, &run->cells, err);
+}
+
+// ---- Every method ---------------------------------------------------------------------------
+
+// The rows of one head at one t: every method.
+static mra_status compare_scaled(entropy_run *run, const mra_trained_head *original, double t,
+                                 mra_error *err)
+{
+    if (mra_cells_skip(&run->cells, (size_t)run->rivals)) return MRA_OK;
+    mra_trained_head head = *original;
+    if (scale_head(&head, t, err) != MRA_OK) return err->status;
+    mra_dense_head dense;
+    mra_status status = mra_dense_head_create(&dense, &head, err);
+    for (int m = 0; m < run->rivals && status == MRA_OK; m++) {
+        const mra_method *method = run->rival[m].method;
+        double error = 0;
+        char assignment[96];
+        mra_rival_assignment(&run->rival[m], 0, run->n, assignment, sizeof assignment);
+        status = measure_error(run, &head, &dense, method->name, assignment, &error, err);
+        if (status == MRA_OK)
+            status = mra_cells_row(&run->cells, err, "tttiirrrr", method->name,
+                                   *assignment ? assignment : "-", head.set, head.example,
+                                   head.number, t, dense.entropy,
+                                   run->bin * floor(dense.entropy / run->bin), error);
+    }
+    mra_dense_head_free(&dense);
+    free((void *)head.q);
+    return status;
+}
+
+static mra_status compare_methods(entropy_run *run, const mra_trained_inputs *inputs,
+                                  mra_error *err)
+{
+    static const char *const columns[] = {"method",         "options", "set",     "example",
+                                          "head",           "t",       "entropy", "entropy_bin",
+                                          "relative_error", NULL};
+    static const char *const groups[] = {"method", "options", "entropy_bin", NULL};
+    mra_experiment *experiment = run->experiment;
+    if (mra_cells_open(experiment, "-methods.tsv", columns, &run->cells, err) != MRA_OK)
+        return err->status;
+    mra_progress progress =
+        mra_progress_start("entropy: methods", inputs->count, 0, experiment->quiet);
+    mra_status status = MRA_OK;
+    for (int i = 0; i < inputs->count && status == MRA_OK; i++) {
+        for (size_t j = 0; j < run->t_count && status == MRA_OK; j++)
+            status = compare_scaled(run, &inputs->head[i], run->t[j], err);
+        mra_progress_update(&progress, i + 1, "");
+    }
+    if (status != MRA_OK) {
+        mra_cells_close(&run->cells);
+        return status;
+    }
+    mra_progress_end(&progress, "");
+    status = mra_cells_commit(experiment, "-methods.tsv", &run->cells, err);
+    return status != MRA_OK
+               ? status
+               : mra_experiment_summary(experiment, "-methods.tsv", groups, "relative_error",
+                                        "-methods-bins.tsv", err);
 }
 
 // ---- Beside the published numbers -----------------------------------------------------------
@@ -196,6 +259,7 @@ static mra_status measure_all(entropy_run *run, const mra_trained_inputs *inputs
               err) != MRA_OK ||
         sweep(run, inputs, ".tsv", run->t, run->t_count, run->blocks, run->block_count, err) !=
             MRA_OK ||
+        compare_methods(run, inputs, err) != MRA_OK ||
         mra_experiment_summary(experiment, ".tsv", bins, "relative_error", "-bins.tsv", err) !=
             MRA_OK ||
         mra_experiment_summary(experiment, "-heads.tsv", budgets, "relative_error",
@@ -225,6 +289,9 @@ static mra_status read_settings(entropy_run *run, int *examples, mra_error *err)
                             experiment->settings_path, run->t[i]);
         }
     }
+    run->zeroed = mra_experiment_text(experiment, "zeroed");
+    if (mra_rival_sweeps(experiment, NULL, run->rival, &run->rivals, err) != MRA_OK)
+        return err->status;
     run->published = mra_experiment_text(experiment, "published");
     run->n = (int)n;
     *examples = (int)number;
@@ -249,7 +316,7 @@ static mra_status run_entropy(mra_experiment *experiment, mra_error *err)
     mra_status status = mra_experiment_input(experiment, path, err);
     if (status == MRA_OK) status = mra_experiment_begin(experiment, &done, err);
     if (status == MRA_OK && !done) {
-        status = mra_bench_place_open(&run.place, experiment->threads, err);
+        status = mra_bench_place_open(&run.place, experiment->threads, run.zeroed, err);
         if (status == MRA_OK) status = measure_all(&run, &inputs, err);
         mra_bench_place_close(&run.place);
     }
@@ -260,7 +327,7 @@ static mra_status run_entropy(mra_experiment *experiment, mra_error *err)
 int main(int argc, char **argv)
 {
     static const mra_experiment_about about = {
-        "entropy", "1",
+        "entropy", "2",
         "error against attention entropy, and mean errors beside the published ones"};
     return mra_experiment_main(&about, run_entropy, argc, argv);
 }

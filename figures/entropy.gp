@@ -1,5 +1,6 @@
-# Figure "entropy": MRA-2's error against the entropy of attention at two budgets, ours and the published curve.
-width = 1200; height = 600
+# Figure "entropy": above, MRA-2's error against the entropy of attention at two budgets, ours and the published curve;
+# below, every method of the comparison at one budget.
+width = 1200; height = 1130
 load 'figures/style.gp'
 heads = results.'/entropy.tsv'
 bins = results.'/entropy-bins.tsv'
@@ -14,7 +15,7 @@ set xrange [0:6.5]; set yrange [0:1]
 set xlabel "entropy of attention (nats, mean over rows; at most log n)"
 do for [p=1:panels] {
     b = word(budgets, p)
-    set tmargin at screen 0.91; set bmargin at screen 0.15
+    set tmargin at screen 0.955; set bmargin at screen 0.575
     set lmargin at screen 0.075 + 0.49 * (p - 1); set rmargin at screen 0.495 + 0.49 * (p - 1)
     set title sprintf("%s block%s of 32 × 32 per row of blocks", b, b eq '1' ? '' : 's')
     if (p == 1) { set ylabel "relative error of Z"; set key top right Left reverse box linecolor rgb hair opaque }
@@ -23,5 +24,24 @@ do for [p=1:panels] {
          sprintf("< awk -F'\t' '$1 == %d && $2 == \"mra-2\" && $4 == %s' '%s'", tokens, b, theirs) using ($6 + 0.125):7 \
              with linespoints linewidth 2 dashtype 2 pointtype 6 linecolor rgb blue title "published (RoBERTa-base)"
     unset label 99; unset ylabel; set key off
+}
+methods = results.'/entropy-methods-bins.tsv'
+# Those of a list that the table has.
+present(list) = system(sprintf("awk -F'\t' -v list='%s' 'NR > 1 {seen[$1]} END {k = split(list, m, \" \"); for (i = 1; i <= k; i++) if (m[i] in seen) print m[i]}' '%s'", list, methods))
+group(p) = p == 1 ? 'mra2 mra2s longformer bigbird reformer htransformer1d scatterbrain' : \
+    'mra2 performer linformer nystromformer soft yoso'
+title_of(p) = p == 1 ? 'every method: boxes, windows and buckets' : 'every method: features, landmarks and hashes (* learns: as it begins)'
+options_of(m) = system(sprintf("awk -F'\t' '$1 == \"%s\" {print $2; exit}' '%s'", m, methods))
+do for [p=1:2] {
+    set tmargin at screen 0.475; set bmargin at screen 0.085
+    set lmargin at screen 0.075 + 0.49 * (p - 1); set rmargin at screen 0.495 + 0.49 * (p - 1)
+    set title title_of(p)
+    if (p == 1) { set ylabel "relative error of Z" } else { unset ylabel }
+    set yrange [0:1.6]
+    set key top left Left reverse box linecolor rgb hair opaque maxrows 4 samplen 1.5 width -2 font ',11'
+    plot for [m in present(group(p))] where(methods, 1, m) using ($3 + half):4 smooth unique \
+        with linespoints linewidth (m[1:3] eq 'mra' ? 3 : 1.8) pointtype method_point(m) linecolor rgb method_colour(m) \
+        title method_name(m).(method_learns(m) ? ' *' : '').(options_of(m) eq '-' ? '' : ', '.options_of(m)) noenhanced
+    unset label 99
 }
 unset multiplot

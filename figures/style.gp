@@ -56,3 +56,17 @@ side_of(file) = int(system(sprintf("head -c 128 '%s' | tr -dc '[:print:]' | sed 
 # Lines of a table whose column c is v; and the same with a second condition.
 where(file, c, v) = sprintf("< awk -F'\t' '$%d == \"%s\"' '%s'", c, v, file)
 where2(file, c, v, d, w) = sprintf("< awk -F'\t' '$%d == \"%s\" && $%d == \"%s\"' '%s'", c, v, d, w, file)
+
+# The methods of the comparison: how each is written, coloured and marked in every figure.
+method_name(m) = m eq 'exact' ? 'exact' : m eq 'mra2' ? 'MRA-2' : m eq 'mra2s' ? 'MRA-2-s' : m eq 'mra' ? 'MRA' : \
+    m eq 'performer' ? 'Performer' : m eq 'linformer' ? 'Linformer' : m eq 'soft' ? 'SOFT' : m eq 'soft-conv' ? 'SOFT + conv' : \
+    m eq 'nystromformer' ? 'Nyströmformer' : m eq 'nystromformer-conv' ? 'Nyströmformer + conv' : m eq 'yoso' ? 'YOSO' : \
+    m eq 'yoso-conv' ? 'YOSO + conv' : m eq 'reformer' ? 'Reformer' : m eq 'longformer' ? 'Longformer' : m eq 'bigbird' ? 'Big Bird' : \
+    m eq 'htransformer1d' ? 'H-Transformer-1D' : m eq 'scatterbrain' ? 'Scatterbrain' : m
+method_colour(m) = m eq 'exact' ? black : m eq 'mra2' ? vermilion : m eq 'mra2s' ? orange : m eq 'longformer' ? purple : \
+    m eq 'bigbird' ? '#7a7a7a' : m eq 'reformer' ? '#8c510a' : m eq 'htransformer1d' ? green : m eq 'scatterbrain' ? '#b0a030' : \
+    m eq 'performer' ? blue : m eq 'linformer' ? '#b2182b' : m[1:13] eq 'nystromformer' ? sky : m[1:4] eq 'soft' ? '#762a83' : \
+    m[1:4] eq 'yoso' ? '#35978f' : '#555555'
+method_point(m) = m eq 'mra2' || m eq 'mra2s' ? 7 : m eq 'exact' ? 5 : strstrt(m, '-conv') ? 4 : m eq 'longformer' || m eq 'performer' ? 9 : \
+    m eq 'bigbird' || m eq 'linformer' ? 11 : m eq 'reformer' || m[1:4] eq 'soft' ? 13 : m eq 'scatterbrain' || m[1:4] eq 'yoso' ? 15 : 3
+method_learns(m) = m eq 'linformer' || m[1:4] eq 'soft' || strstrt(m, '-conv') > 0

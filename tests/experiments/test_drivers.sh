@@ -26,6 +26,7 @@ driver() { # driver NAME ARGUMENTS...: with small settings
     illustration) set -- --set block=16 --set 'budgets=0 1 2 4' --set heads=near-64:0:0 "$@" ;;
     approximation) set -- --set pictures=3 --set 'scales=16 1' --set blocks=1 "$@" ;;
     efficiency) set -- --set lengths=64 --set repeats=1 --set 'blocks=0.5 1' --set heads=2 --set width=16 "$@" ;;
+    related) set -- --set 'lengths=32 64' --set repeats=1 --set heads=2 --set width=16 --set head=near-64:0:0 "$@" ;;
     entropy) set -- --set 't=0.25 1 4' --set 'blocks=0.5 1' --set 'table_blocks=0.5 1' \
         --set "published=$work/published" "$@" ;;
     esac
@@ -49,7 +50,7 @@ near() { # near DESCRIPTION VALUE REFERENCE TOLERANCE (relative)
 mkdir -p "$work/published"
 printf 'n\tmethod\tparameter\tvalue\trelative_error_mean\trelative_error_sd\n64\tmra-2\tblock_per_row\t1\t0.25\t0.125\n' \
     >"$work/published/efficiency.tsv"
-for name in wavelet coefficient selection illustration approximation efficiency entropy; do
+for name in wavelet coefficient selection illustration approximation related efficiency entropy; do
     passes "$name runs" driver $name --out out --threads 2
     [ -s "out/$name.tsv" ] && [ -s "out/$name.run.json" ] && ! ls out/*.part >/dev/null 2>&1
     ok $? "$name leaves its table, a run record and no journal"
@@ -174,10 +175,17 @@ ok $? 'efficiency: budgets of many scales cover the same entries'
 column out/efficiency.tsv both_ms | awk '!($1 > 0) { exit 1 }' && column out/efficiency.tsv peak_mib | awk '!($1 > 0) { exit 1 }'
 ok $? 'efficiency: time and memory are there'
 
+column out/related-matrices.tsv matrix_error method exact | awk '{ exit !($1 < 1e-5) }'
+ok $? 'related: the matrix of exact attention is the softmax matrix'
+[ "$(column out/related.tsv method | wc -l)" -eq "$(sed '1,/^exact/d;/^$/,$d' "$root/experiments/related.ini" | wc -l | awk '{ print $1 + 1 }')" ]
+ok $? 'related: a row for every method of the settings'
+column out/entropy-methods-bins.tsv mean method mra2 | awk '!($1 >= 0) { exit 1 } END { exit NR == 0 }'
+ok $? 'entropy: other methods are binned as MRA-2 is'
+
 # ---- Again, elsewhere, interrupted ---------------------------------------------------------------------------
 listing() { find "$@" -type f -printf "%p %T@ %s\n" | sort; }
 listing out >"$work/before"
-for name in wavelet coefficient selection illustration approximation efficiency entropy; do driver $name --out out --threads 2; done
+for name in wavelet coefficient selection illustration approximation related efficiency entropy; do driver $name --out out --threads 2; done
 listing out | cmp -s - "$work/before"
 ok $? 'a second run finds everything and touches nothing'
 cp out/entropy.tsv "$work/entropy.tsv"
@@ -229,6 +237,9 @@ declines 'an unknown profile' "--profile: 'huge'" wavelet --profile huge
 declines 'an unknown option' '--frobnicate' wavelet --frobnicate
 declines 'a word too many' "unexpected argument 'now'" wavelet now
 declines 'published numbers that are not there' 'absent/efficiency.tsv' entropy --set published=absent
+for line in 'window' 'blocks 0.25' 'blocks x 4' 'blocks 1 4 x' 'nothing 1 4'; do
+    declines "a method's line: $line" 'related.ini: mra2: ' related --set "mra2=$line"
+done
 cp -r in broken
 npy broken/near-64/example0-k.npy f4 2,64,8 'r(i, 1)'
 declines 'arrays that do not match' 'example0-k.npy: shape \(2, 64, 8\), but q of the same example has' wavelet --inputs broken
