@@ -151,8 +151,11 @@ audit: all
 
 install: all
 	@install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/lib/pkgconfig \
-	    $(DESTDIR)$(PREFIX)/include/mra/core
+	    $(DESTDIR)$(PREFIX)/include/mra/core $(DESTDIR)$(PREFIX)/share/man/man1
 	@install -m 755 $(out)/bin/mra $(DESTDIR)$(PREFIX)/bin/mra
+	@$(out)/bin/mra --manual > $(DESTDIR)$(PREFIX)/share/man/man1/mra.1
+	@for page in $$(sed -n 's/^\\fBmra\\-\(.*\)\\fR(1)$$/\1/p' $(DESTDIR)$(PREFIX)/share/man/man1/mra.1); do \
+	    $(out)/bin/mra --manual $$page > $(DESTDIR)$(PREFIX)/share/man/man1/mra-$$page.1 || exit 1; done
 	@install -m 644 $(out)/lib/libmra.a $(DESTDIR)$(PREFIX)/lib/libmra.a
 	@install -m 755 $(out)/lib/libmra.so.0 $(DESTDIR)$(PREFIX)/lib/libmra.so.0
 	@ln -sf libmra.so.0 $(DESTDIR)$(PREFIX)/lib/libmra.so

@@ -26,7 +26,8 @@ done
 
 make --no-print-directory BUILD="${MRA_OUT%/*}" install DESTDIR="$work/root" PREFIX=/opt/mra >"$work/log" 2>&1
 tap_is "make install" "$?" 0
-for file in bin/mra lib/libmra.a lib/libmra.so lib/pkgconfig/mra.pc include/mra/mra.h; do
+for file in bin/mra lib/libmra.a lib/libmra.so lib/pkgconfig/mra.pc include/mra/mra.h share/man/man1/mra.1 \
+    share/man/man1/mra-attend.1; do
     tap_ok "installed $file" test -e "$work/root/opt/mra/$file"
 done
 

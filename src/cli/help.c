@@ -6,6 +6,15 @@
 
 enum { LINE_WIDTH = 79, OPTION_COLUMN = 24 };
 
+const char mra_cli_program_text[] =
+    "multi-resolution approximate self-attention, and what it is compared with";
+const char mra_cli_common_text[] =
+    "Every subcommand takes --seed S, --threads N, --device NAME, --quiet, --help and "
+    "--version. Results go to files or to stdout, everything else to stderr.";
+const char mra_cli_exit_text[] = "0 when all went well; 2 with one line on stderr when the "
+                                 "input, an option or the system is "
+                                 "at fault; 1 for a defect of the program.";
+
 void mra_cli_wrap(FILE *stream, const char *text, int indent, int column)
 {
     bool fresh = true; // nothing on this line yet but the indent
@@ -28,6 +37,14 @@ void mra_cli_wrap(FILE *stream, const char *text, int indent, int column)
     fputc('\n', stream);
 }
 
+void mra_cli_option_text(const mra_cli_option *option, char *text, size_t room)
+{
+    if (option->fallback != NULL && option->kind != MRA_CLI_FLAG)
+        snprintf(text, room, "%s (default: %s)", option->help, option->fallback);
+    else
+        snprintf(text, room, "%s%s", option->help, option->required ? " (required)" : "");
+}
+
 static void print_option(FILE *stream, const mra_cli_option *option)
 {
     int column = fprintf(stream, "  --%s", option->name);
@@ -37,11 +54,7 @@ static void print_option(FILE *stream, const mra_cli_option *option)
         column = 0;
     }
     char text[1024];
-    const char *note = option->required ? " (required)" : "";
-    if (option->fallback != NULL && option->kind != MRA_CLI_FLAG)
-        snprintf(text, sizeof text, "%s (default: %s)", option->help, option->fallback);
-    else
-        snprintf(text, sizeof text, "%s%s", option->help, note);
+    mra_cli_option_text(option, text, sizeof text);
     mra_cli_wrap(stream, text, OPTION_COLUMN, column);
 }
 

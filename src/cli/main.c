@@ -15,19 +15,16 @@ static const mra_cli_command *const commands[] = {
 
 static void print_help(FILE *stream)
 {
-    fprintf(stream, "mra: multi-resolution approximate self-attention, and what it is compared "
-                    "with\n\nusage:\n  mra SUBCOMMAND [options]\n  mra SUBCOMMAND --help\n"
-                    "  mra --help | --version\n\nsubcommands:\n");
+    fprintf(stream,
+            "mra: %s\n\nusage:\n  mra SUBCOMMAND [options]\n  mra SUBCOMMAND --help\n"
+            "  mra --help | --version | --manual [SUBCOMMAND]\n\nsubcommands:\n",
+            mra_cli_program_text);
     for (int i = 0; commands[i] != NULL; i++)
         fprintf(stream, "  %-9s %s\n", commands[i]->name, commands[i]->summary);
     fprintf(stream, "\n");
-    mra_cli_wrap(
-        stream,
-        "Every subcommand takes --seed S, --threads N, --device NAME, --quiet, --help and "
-        "--version. Results go to files or to stdout, everything else to stderr. Exit "
-        "status: 0 when all went well; 2 with one line on stderr when the input, an "
-        "option or the system is at fault; 1 for a defect of the program.",
-        0, 0);
+    mra_cli_wrap(stream, mra_cli_common_text, 0, 0);
+    fprintf(stream, "\n");
+    mra_cli_wrap(stream, mra_cli_exit_text, 0, fprintf(stream, "Exit status: "));
 }
 
 static const mra_cli_command *find_command(const char *name)
@@ -48,14 +45,18 @@ static int run(int argc, char **argv)
         return 0;
     }
     const mra_cli_command *command = find_command(argv[1]);
-    if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "help") == 0) {
+    const bool manual = strcmp(argv[1], "--manual") == 0;
+    if (manual || strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "help") == 0) {
         if (argc == 2) {
-            print_help(stdout);
+            if (manual)
+                mra_cli_manual_program(stdout, commands);
+            else
+                print_help(stdout);
             return 0;
         }
         command = find_command(argv[2]);
         if (command != NULL) {
-            mra_cli_help(stdout, command);
+            (manual ? mra_cli_manual : mra_cli_help)(stdout, command);
             return 0;
         }
         argv++;
