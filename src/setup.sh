@@ -23,6 +23,7 @@ libinih-dev:pkg:inih
 libjansson-dev:pkg:jansson
 libarchive-dev:pkg:libarchive
 libpcre2-dev:pkg:libpcre2-8
+libjpeg62-turbo-dev:pkg:libjpeg
 zlib1g-dev:pkg:zlib
 libmd-dev:header:sha2.h
 libcmocka-dev:pkg:cmocka
@@ -88,10 +89,10 @@ if [ -n "$needed$extra" ]; then
     }
 fi
 
-pkgs='openblas gsl inih jansson libarchive libpcre2-8 zlib'
+pkgs='openblas gsl inih jansson libarchive libpcre2-8 libjpeg zlib'
 # shellcheck disable=SC2086
 {
-    cflags="$(pkg-config --cflags openblas gsl inih jansson libarchive libpcre2-8 zlib)"
+    cflags="$(pkg-config --cflags openblas gsl inih jansson libarchive libpcre2-8 libjpeg zlib)"
     # GSL on OpenBLAS's cblas: leave out -lgslcblas.
     libs="$(pkg-config --libs $pkgs | sed 's/-lgslcblas//') -lmd"
     blas="$(pkg-config --libs openblas)"

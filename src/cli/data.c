@@ -7,6 +7,7 @@
 #include "cli/cli.h"
 #include "core/file.h"
 #include "core/progress.h"
+#include "data/cifar.h"
 #include "data/data.h"
 #include "data/imdb.h"
 #include "data/listops.h"
@@ -78,18 +79,24 @@ const mra_cli_command mra_cli_command_data = {
     .synopsis =
         (const char *const[]){"prepare listops --out DIR [--train N] [--dev N] [--test N] "
                               "[--min-length N] [--max-length N] [--seed S]",
-                              "prepare text --out DIR [--from DIR]", "list [--from DIR]", NULL},
-    .description = (const char *const[]){"prepare listops draws ListOps as the Long-Range "
-                                         "Arena does and writes its files basic_train.tsv, "
-                                         "basic_val.tsv and basic_test.tsv (columns Source and "
-                                         "Target). The same seed gives the same files "
-                                         "for any number of threads.",
-                                         "prepare text unpacks the IMDb reviews "
-                                         "(aclImdb_v1.tar.gz or imdb-labelled.tar.xz) into one "
-                                         "checksummed file that training reads at once.",
-                                         "list prints a table: each data set, whether it is "
-                                         "there, and where it is or why it is not.",
-                                         NULL},
+                              "prepare text|image --out DIR [--from DIR]",
+                              "verify text|image [--from DIR]", "list [--from DIR]", NULL},
+    .description =
+        (const char *const[]){
+            "prepare listops draws ListOps as the Long-Range Arena does and writes its files "
+            "basic_train.tsv, basic_val.tsv and basic_test.tsv (columns Source and Target). "
+            "The "
+            "same seed gives the same files for any number of threads.",
+            "prepare text unpacks the IMDb reviews (aclImdb_v1.tar.gz or imdb-labelled.tar.xz) "
+            "and prepare image the pictures of CIFAR-10 (cifar-10-binary.tar.gz or "
+            "cifar10-jpeg.tar.xz) into one checksummed file that training reads at once.",
+            "verify reads an archive to its end, checks every member, counts the examples, and "
+            "compares its SHA-256 with that of the official one; status 2 when it is damaged "
+            "or "
+            "holds other numbers of examples than the official one.",
+            "list prints a table: each data set, whether it is there, where it is or why it is "
+            "not, and where the official archive comes from. Nothing is downloaded.",
+            NULL},
     .examples = (const char *const[]){"mra data prepare listops --out data/listops",
                                       "MRA_DATA=~/archives mra data list", NULL},
     .options = options,
@@ -148,18 +155,93 @@ static mra_status prepare_text(const arguments *a, mra_error *err)
     return MRA_OK;
 }
 
-// ---- list -----------------------------------------------------------------------------------
+static mra_status prepare_image(const arguments *a, mra_error *err)
+{
+    mra_dataset *data;
+    mra_dataset_options options = mra_dataset_defaults("image");
+    options.folder = a->from;
+    options.cache = a->out;
+    options.held_out = 0;
+    options.quiet = a->common.quiet;
+    mra_status status = mra_make_folder(a->out, err);
+    if (status == MRA_OK) status = mra_dataset_open(&data, &options, err);
+    if (status != MRA_OK) return status;
+    mra_say(a->common.quiet, "%s: %zu training and %zu test pictures, prepared in %s",
+            mra_dataset_source(data, 0), mra_dataset_count(data, MRA_TRAIN),
+            mra_dataset_count(data, MRA_TEST), a->out);
+    mra_dataset_free(data);
+    return MRA_OK;
+}
+
+// ---- The archives ---------------------------------------------------------------------------
+
+static mra_status read_text(mra_sequences *train, mra_sequences *test, const char *path,
+                            bool quiet, mra_error *err)
+{
+    return mra_imdb_read(train, test, path, 4000, NULL, quiet, err);
+}
+
+typedef struct archive_row {
+    const char *name, *official, *sha256, *source;
+    size_t train, test;
+    mra_status (*find)(const char *folder, char *path, size_t room, mra_error *err);
+    mra_status (*read)(mra_sequences *train, mra_sequences *test, const char *path, bool quiet,
+                       mra_error *err);
+    mra_status (*prepare)(const arguments *a, mra_error *err);
+} archive_row;
+
+static const archive_row archives[] = {
+    {"text", "aclImdb_v1.tar.gz",
+     "c40f74a18d3b61f90feba1e17730e0d38e8b97c05fde7008942e91923d1658fe",
+     "ai.stanford.edu/~amaas/data/sentiment", MRA_IMDB_PER_SPLIT, MRA_IMDB_PER_SPLIT,
+     mra_imdb_find, read_text, prepare_text},
+    {"image", "cifar-10-binary.tar.gz",
+     "c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd",
+     "www.cs.toronto.edu/~kriz/cifar.html", MRA_CIFAR_TRAIN, MRA_CIFAR_TEST, mra_cifar_find,
+     mra_cifar_read, prepare_image},
+};
+enum { ARCHIVES = sizeof archives / sizeof archives[0] };
+
+static const archive_row *find_archive(const char *name)
+{
+    for (int i = 0; i < ARCHIVES; i++)
+        if (strcmp(archives[i].name, name) == 0) return &archives[i];
+    return NULL;
+}
 
 static void list(const arguments *a)
 {
-    char path[1024];
-    mra_error err = {0};
-    printf("data_set\tstate\tdetail\n");
-    printf("listops\tpresent\tdrawn by this program; no file is needed\n");
-    if (mra_imdb_find(a->from, path, sizeof path, &err) == MRA_OK)
-        printf("text\tpresent\t%s\n", path);
-    else
-        printf("text\tabsent\t%s\n", err.message);
+    printf("data_set\tstate\tdetail\tofficial_source\n");
+    printf("listops\tpresent\tdrawn by this program; no file is needed\t-\n");
+    for (int i = 0; i < ARCHIVES; i++) {
+        char path[1024];
+        mra_error err = {0};
+        const bool present = archives[i].find(a->from, path, sizeof path, &err) == MRA_OK;
+        printf("%s\t%s\t%s\t%s: %s\n", archives[i].name, present ? "present" : "absent",
+               present ? path : err.message, archives[i].source, archives[i].official);
+    }
+}
+
+static mra_status verify(const arguments *a, const archive_row *row, mra_error *err)
+{
+    char path[1024], sha256[65];
+    mra_sequences train = {0}, test = {0};
+    mra_status status = row->find(a->from, path, sizeof path, err);
+    if (status == MRA_OK) status = mra_sha256_file(path, sha256, err);
+    if (status == MRA_OK) status = row->read(&train, &test, path, a->common.quiet, err);
+    if (status != MRA_OK) return status;
+    printf("%s: %zu training and %zu test examples, every member whole\n", path, train.count,
+           test.count);
+    printf("SHA-256 %s: %s\n", sha256,
+           strcmp(sha256, row->sha256) == 0 ? "the official archive"
+                                            : "not that of the official archive");
+    if (train.count != row->train || test.count != row->test)
+        status = mra_fail(err, MRA_BAD_INPUT,
+                          "%s: %zu training and %zu test examples: expected %zu and %zu", path,
+                          train.count, test.count, row->train, row->test);
+    mra_sequences_free(&train);
+    mra_sequences_free(&test);
+    return status;
 }
 
 int mra_cli_data(int argc, char **argv)
@@ -173,14 +255,18 @@ int mra_cli_data(int argc, char **argv)
         list(&a);
         return 0;
     }
-    bool listops = strcmp(name, "listops") == 0;
-    if (strcmp(verb, "prepare") != 0 || (!listops && strcmp(name, "text") != 0))
+    const bool listops = strcmp(name, "listops") == 0, verifies = strcmp(verb, "verify") == 0;
+    const archive_row *row = find_archive(name);
+    if ((strcmp(verb, "prepare") != 0 && !verifies) || (!row && (verifies || !listops)))
         return mra_cli_misuse(&mra_cli_command_data,
-                              "\"%s%s%s\": expected prepare listops, prepare text or list",
+                              "\"%s%s%s\": expected prepare listops, prepare or verify with "
+                              "text or image, or list",
                               verb, *name ? " " : "", name);
-    if (!a.out)
+    if (!verifies && !a.out)
         return mra_cli_misuse(&mra_cli_command_data, "prepare %s needs --out DIR", name);
     mra_error err = {0};
-    mra_status status = listops ? prepare_listops(&a, &err) : prepare_text(&a, &err);
+    mra_status status = verifies  ? verify(&a, row, &err)
+                        : listops ? prepare_listops(&a, &err)
+                                  : row->prepare(&a, &err);
     return status == MRA_OK ? 0 : mra_cli_fail(&err);
 }

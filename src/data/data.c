@@ -7,13 +7,50 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/file.h"
+#include "core/progress.h"
+#include "data/cifar.h"
 #include "data/imdb.h"
 #include "data/listops.h"
+#include "data/prepared.h"
 #include "data/sequences.h"
 
+// One row for each data set: its published settings, and what fills the splits.
+typedef struct task {
+    mra_dataset_options defaults;
+    int vocabulary, classes;
+    mra_status (*open)(mra_dataset *data, const mra_dataset_options *options, mra_error *err);
+} task;
+
+static mra_status open_listops(mra_dataset *, const mra_dataset_options *, mra_error *);
+static mra_status open_text(mra_dataset *, const mra_dataset_options *, mra_error *);
+static mra_status open_image(mra_dataset *, const mra_dataset_options *, mra_error *);
+
+static const task tasks[] = {
+    {{.name = "listops",
+      .train = 96000,
+      .dev = 2000,
+      .test = 2000,
+      .minimum_length = 500,
+      .maximum_length = 2000},
+     MRA_LISTOPS_VOCABULARY,
+     MRA_LISTOPS_CLASSES,
+     open_listops},
+    {{.name = "text", .maximum_length = 4000},
+     MRA_IMDB_VOCABULARY,
+     MRA_IMDB_CLASSES,
+     open_text},
+    {{.name = "image", .held_out = 5000, .maximum_length = MRA_CIFAR_LENGTH},
+     MRA_CIFAR_VOCABULARY,
+     MRA_CIFAR_CLASSES,
+     open_image},
+};
+enum { TASKS = sizeof tasks / sizeof tasks[0], MOST_CLASSES = 10 };
+
 struct mra_dataset {
-    const char *name; // from the table of known names
-    int vocabulary, classes, maximum_length;
+    const task *task;
+    int maximum_length;
+    mra_prepared prepared; // where sequences may lie
     mra_sequences splits[MRA_SPLITS];
     bool dev_is_test; // dev then borrows from test: its first dev_count examples
     size_t dev_count;
@@ -21,11 +58,16 @@ struct mra_dataset {
     int source_count;
 };
 
-static const char *const known[] = {"listops", "text", NULL};
-
 const char *mra_dataset_known(int index)
 {
-    return index >= 0 && index < 2 ? known[index] : NULL;
+    return index >= 0 && index < TASKS ? tasks[index].defaults.name : NULL;
+}
+
+static const task *find_task(const char *name)
+{
+    for (int i = 0; i < TASKS; i++)
+        if (strcmp(tasks[i].defaults.name, name) == 0) return &tasks[i];
+    return NULL;
 }
 
 const char *mra_split_name(mra_split split)
@@ -36,14 +78,10 @@ const char *mra_split_name(mra_split split)
 
 mra_dataset_options mra_dataset_defaults(const char *name)
 {
-    if (strcmp(name, "text") == 0)
-        return (mra_dataset_options){.name = name, .maximum_length = 4000};
-    return (mra_dataset_options){.name = name,
-                                 .train = 96000,
-                                 .dev = 2000,
-                                 .test = 2000,
-                                 .minimum_length = 500,
-                                 .maximum_length = 2000};
+    const task *task = find_task(name);
+    mra_dataset_options options = task ? task->defaults : tasks[0].defaults;
+    options.name = name;
+    return options;
 }
 
 // ---- ListOps --------------------------------------------------------------------------------
@@ -99,13 +137,11 @@ static mra_status generate_listops(mra_dataset *data, const mra_dataset_options 
 static mra_status open_listops(mra_dataset *data, const mra_dataset_options *options,
                                mra_error *err)
 {
-    data->vocabulary = MRA_LISTOPS_VOCABULARY;
-    data->classes = MRA_LISTOPS_CLASSES;
     return options->folder ? read_listops(data, options, err)
                            : generate_listops(data, options, err);
 }
 
-// ---- Text -----------------------------------------------------------------------------------
+// ---- What comes as train and test -----------------------------------------------------------
 
 static size_t at_most(size_t count, size_t limit)
 {
@@ -113,23 +149,23 @@ static size_t at_most(size_t count, size_t limit)
 }
 
 // Shuffles where a part is taken, so that the part is a sample, and cuts the splits to size.
-static mra_status divide_reviews(mra_dataset *data, const mra_dataset_options *options,
-                                 mra_error *err)
+static mra_status divide(mra_dataset *data, const mra_dataset_options *options, mra_error *err)
 {
     mra_sequences *train = &data->splits[MRA_TRAIN], *dev = &data->splits[MRA_DEV],
                   *test = &data->splits[MRA_TEST];
     if (options->held_out >= train->count)
         return mra_fail(
             err, MRA_BAD_INPUT,
-            "data set text: %zu reviews held out for dev: expected fewer than the %zu of train",
-            options->held_out, train->count);
+            "data set %s: %zu examples held out for dev: expected fewer than the %zu of train",
+            options->name, options->held_out, train->count);
     if (options->train || options->held_out)
         mra_sequences_shuffle(train, options->seed, "order of train");
     if (options->test || options->dev)
         mra_sequences_shuffle(test, options->seed, "order of test");
     if (options->held_out) {
         if (!mra_sequences_move(dev, train, options->held_out))
-            return mra_fail(err, MRA_NO_MEMORY, "data set text: no memory for the splits");
+            return mra_fail(err, MRA_NO_MEMORY, "data set %s: no memory for the splits",
+                            options->name);
         mra_sequences_truncate(dev, at_most(dev->count, options->dev));
     }
     mra_sequences_truncate(train, at_most(train->count, options->train));
@@ -139,19 +175,59 @@ static mra_status divide_reviews(mra_dataset *data, const mra_dataset_options *o
     return MRA_OK;
 }
 
+static const char *cache_folder(const mra_dataset_options *options)
+{
+    return options->cache ? options->cache : "build/cache";
+}
+
 static mra_status open_text(mra_dataset *data, const mra_dataset_options *options,
                             mra_error *err)
 {
-    data->vocabulary = MRA_IMDB_VOCABULARY;
-    data->classes = MRA_IMDB_CLASSES;
     char *path = data->sources[0];
     mra_status status = mra_imdb_find(options->folder, path, sizeof data->sources[0], err);
     if (status != MRA_OK) return status;
     data->source_count = 1;
-    const char *cache = options->cache ? options->cache : "build/cache";
     status = mra_imdb_read(&data->splits[MRA_TRAIN], &data->splits[MRA_TEST], path,
-                           options->maximum_length, cache, options->quiet, err);
-    return status == MRA_OK ? divide_reviews(data, options, err) : status;
+                           options->maximum_length, cache_folder(options), options->quiet, err);
+    return status == MRA_OK ? divide(data, options, err) : status;
+}
+
+// ---- Image ----------------------------------------------------------------------------------
+
+// Leaves a prepared copy of the splits for the next time; that it could not be written is said, but
+// the data are there.
+static void keep_copy(const mra_dataset *data, const mra_dataset_options *options,
+                      const char *copy, const char key[65])
+{
+    mra_error err = {0};
+    mra_status status = mra_make_folder(cache_folder(options), &err);
+    if (status == MRA_OK) status = mra_prepared_write(copy, key, data->splits, &err);
+    if (status != MRA_OK)
+        mra_say(options->quiet, "going on without a prepared copy of %s: %s", options->name,
+                err.message);
+}
+
+static mra_status open_image(mra_dataset *data, const mra_dataset_options *options,
+                             mra_error *err)
+{
+    char *path = data->sources[0], sha256[65] = "", copy[1100];
+    const bool caches = *cache_folder(options) != '\0';
+    if (options->maximum_length < MRA_CIFAR_LENGTH)
+        return mra_fail(err, MRA_BAD_INPUT,
+                        "data set image: maximum length %d: expected %d, a picture's pixels",
+                        options->maximum_length, MRA_CIFAR_LENGTH);
+    mra_status status = mra_cifar_find(options->folder, path, sizeof data->sources[0], err);
+    if (status != MRA_OK) return status;
+    data->source_count = 1;
+    if (caches) status = mra_sha256_file(path, sha256, err);
+    if (status != MRA_OK) return status;
+    snprintf(copy, sizeof copy, "%.1000s/image-%.16s.bin", cache_folder(options), sha256);
+    if (!caches || !mra_prepared_open(&data->prepared, copy, sha256, data->splits)) {
+        status = mra_cifar_read(&data->splits[MRA_TRAIN], &data->splits[MRA_TEST], path,
+                                options->quiet, err);
+        if (status == MRA_OK && caches) keep_copy(data, options, copy, sha256);
+    }
+    return status == MRA_OK ? divide(data, options, err) : status;
 }
 
 // ---- The interface --------------------------------------------------------------------------
@@ -159,23 +235,26 @@ static mra_status open_text(mra_dataset *data, const mra_dataset_options *option
 mra_status mra_dataset_open(mra_dataset **data, const mra_dataset_options *options,
                             mra_error *err)
 {
-    static mra_status (*const open[])(mra_dataset *, const mra_dataset_options *,
-                                      mra_error *) = {open_listops, open_text};
     *data = NULL;
-    int which = 0;
-    while (known[which] && strcmp(known[which], options->name) != 0) which++;
-    if (!known[which])
-        return mra_fail(err, MRA_BAD_INPUT, "data set \"%.80s\": expected listops or text",
-                        options->name);
+    const task *task = find_task(options->name);
+    if (!task) {
+        char names[200] = "";
+        for (int i = 0; i < TASKS; i++) {
+            strcat(names, i == 0 ? "" : i + 1 < TASKS ? ", " : " or ");
+            strcat(names, tasks[i].defaults.name);
+        }
+        return mra_fail(err, MRA_BAD_INPUT, "data set \"%.80s\": expected %s", options->name,
+                        names);
+    }
     if (options->maximum_length < 1)
         return mra_fail(err, MRA_BAD_INPUT,
                         "data set %s: maximum length %d: expected 1 or more", options->name,
                         options->maximum_length);
     mra_dataset *opened = calloc(1, sizeof *opened);
     if (!opened) return mra_fail(err, MRA_NO_MEMORY, "data set %s: no memory", options->name);
-    opened->name = known[which];
+    opened->task = task;
     opened->maximum_length = options->maximum_length;
-    mra_status status = open[which](opened, options, err);
+    mra_status status = task->open(opened, options, err);
     if (status == MRA_OK)
         *data = opened;
     else
@@ -187,6 +266,7 @@ void mra_dataset_free(mra_dataset *data)
 {
     if (!data) return;
     for (int s = 0; s < MRA_SPLITS; s++) mra_sequences_free(&data->splits[s]);
+    mra_prepared_close(&data->prepared);
     free(data);
 }
 
@@ -203,22 +283,26 @@ size_t mra_dataset_count(const mra_dataset *data, mra_split split)
 mra_example mra_dataset_get(const mra_dataset *data, mra_split split, size_t i)
 {
     const mra_sequence *item = &list_of(data, split)->items[i];
-    return (mra_example){.ids = item->ids, .length = item->length, .label = item->label};
+    return (mra_example){.ids = item->ids,
+                         .length = item->length,
+                         .second = item->second ? item->ids + item->length : NULL,
+                         .second_length = item->second,
+                         .label = item->label};
 }
 
 const char *mra_dataset_name(const mra_dataset *data)
 {
-    return data->name;
+    return data->task->defaults.name;
 }
 
 int mra_dataset_vocabulary(const mra_dataset *data)
 {
-    return data->vocabulary;
+    return data->task->vocabulary;
 }
 
 int mra_dataset_classes(const mra_dataset *data)
 {
-    return data->classes;
+    return data->task->classes;
 }
 
 int mra_dataset_maximum_length(const mra_dataset *data)
@@ -228,7 +312,7 @@ int mra_dataset_maximum_length(const mra_dataset *data)
 
 double mra_dataset_majority(const mra_dataset *data, mra_split split)
 {
-    size_t counts[MRA_LISTOPS_CLASSES] = {0}, count = mra_dataset_count(data, split), most = 0;
+    size_t counts[MOST_CLASSES] = {0}, count = mra_dataset_count(data, split), most = 0;
     for (size_t i = 0; i < count; i++) {
         size_t of_label = ++counts[mra_dataset_get(data, split, i).label];
         if (of_label > most) most = of_label;

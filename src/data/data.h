@@ -11,9 +11,9 @@
 // padding in every data set and never occurs inside a sequence; the reader of a batch pads with
 // it.
 //
-// The data sets are two tasks of the Long-Range Arena (Tay et al., ICLR 2021), on which the
-// paper compares its attention: "listops" (data/listops.h) and "text", IMDb reviews byte by
-// byte (data/imdb.h).
+// The data sets are tasks of the Long-Range Arena (Tay et al., ICLR 2021), on which the paper
+// compares its attention: "listops" (data/listops.h), "text", IMDb reviews byte by byte
+// (data/imdb.h), and "image", CIFAR-10 pixel by pixel (data/cifar.h).
 #ifndef MRA_DATA_DATA_H
 #define MRA_DATA_DATA_H
 
@@ -29,26 +29,31 @@ enum { MRA_SPLITS = 3 };
 typedef struct mra_example {
     const uint16_t *ids; // length token ids in [1, vocabulary); borrowed from the data set
     int length;          // 1 <= length <= maximum_length of the data set
-    int label;           // in [0, classes)
+    // Tasks on pairs (retrieval): the second sequence, as long as that; otherwise NULL and 0.
+    const uint16_t *second;
+    int second_length;
+    int label; // in [0, classes)
 } mra_example;
 
 typedef struct mra_dataset mra_dataset; // opaque
 
 typedef struct mra_dataset_options {
-    const char *name; // "listops" or "text"
+    const char *name; // "listops", "text" or "image"
     // listops: folder with basic_{train,val,test}.tsv, NULL: generate the examples.
-    // text: folder with the archive, NULL: environment MRA_DATA, else "data".
+    // Others: folder with the archive, NULL: environment MRA_DATA, else "data".
     const char *folder;
-    // text: folder for the prepared copy, NULL: "build/cache"; "" keeps none.
+    // Folder for the prepared copy of an archive, NULL: "build/cache"; "" keeps none.
     const char *cache;
     // Generated listops: how many examples of each split (LRA: 96000, 2000, 2000); train >= 1.
-    // Data from files or an archive: at most so many, 0 for all of them; those of text are
+    // Data from files or an archive: at most so many, 0 for all of them; those of an archive are
     // drawn by the seed.
     size_t train, dev, test;
-    // text: dev is made of so many training reviews; 0: dev is the test split, as in LRA.
+    // Archives: dev is made of so many training examples, drawn by the seed; 0: dev is the test split,
+    // as in LRA's text.
     size_t held_out;
     // Generated listops: kept if minimum_length < tokens < maximum_length, tokens counted as
-    // LRA counts them (data/listops.h). Data from files or an archive: cut to maximum_length.
+    // LRA counts them (data/listops.h). Data from files or an archive: cut to maximum_length
+    // (pictures are not cut: expected to be 1024).
     int minimum_length, maximum_length;
     uint64_t seed;     // of the generator and of the drawing
     int threads;       // for generating; < 1: the default number. The data do not depend on it.
@@ -57,7 +62,7 @@ typedef struct mra_dataset_options {
 } mra_dataset_options;
 
 // The published settings of a data set: listops 96000/2000/2000, 500 < length < 2000; text all
-// reviews, cut to 4000 bytes, dev = test. Unknown names give the fields of "listops" under that
+// reviews, cut to 4000 bytes, dev = test; image 45000/5000/10000. Unknown names give the fields of "listops" under that
 // name; mra_dataset_open refuses them.
 mra_dataset_options mra_dataset_defaults(const char *name);
 
@@ -74,7 +79,7 @@ mra_example mra_dataset_get(const mra_dataset *data, mra_split split, size_t i);
 
 const char *mra_dataset_name(const mra_dataset *data);
 int mra_dataset_vocabulary(const mra_dataset *data);     // ids are below this; padding included
-int mra_dataset_classes(const mra_dataset *data);        // listops 10, text 2
+int mra_dataset_classes(const mra_dataset *data);        // listops and image 10, text 2
 int mra_dataset_maximum_length(const mra_dataset *data); // no example is longer
 // The accuracy of always giving the split's most frequent label.
 double mra_dataset_majority(const mra_dataset *data, mra_split split);

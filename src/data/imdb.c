@@ -11,25 +11,15 @@
 #include "core/file.h"
 #include "core/progress.h"
 #include "data/imdb_cache.h"
+#include "data/source.h"
 #include "io/archive.h"
 
 // ---- Finding the archive --------------------------------------------------------------------
 
-static const char *const archive_names[2] = {"aclImdb_v1.tar.gz", "imdb-labelled.tar.xz"};
-
 mra_status mra_imdb_find(const char *folder, char *path, size_t room, mra_error *err)
 {
-    const char *variable = getenv("MRA_DATA");
-    if (!folder) folder = variable && *variable ? variable : "data";
-    for (int i = 0; i < 2; i++) {
-        int length = snprintf(path, room, "%s/%s", folder, archive_names[i]);
-        if (length > 0 && (size_t)length < room && mra_file_exists(path)) return MRA_OK;
-    }
-    return mra_fail(err, MRA_ABSENT,
-                    "data set text: neither %s nor %s is in the folder %.200s; put one there, "
-                    "or set MRA_DATA "
-                    "to the folder that holds it",
-                    archive_names[0], archive_names[1], folder);
+    static const char *const names[] = {"aclImdb_v1.tar.gz", "imdb-labelled.tar.xz", NULL};
+    return mra_data_find("text", names, folder, path, room, err);
 }
 
 // ---- Gathering the reviews ------------------------------------------------------------------

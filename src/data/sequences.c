@@ -7,14 +7,22 @@
 
 #include "core/random.h"
 
-bool mra_sequence_set(mra_sequence *item, const uint16_t *ids, int length, int label)
+static bool set_pair(mra_sequence *item, const uint16_t *ids, int length,
+                     const uint16_t *second_ids, int second, int label)
 {
-    uint16_t *copy = malloc((length > 0 ? (size_t)length : 1) * sizeof *copy);
+    const size_t total = (size_t)length + (size_t)second;
+    uint16_t *copy = malloc((total > 0 ? total : 1) * sizeof *copy);
     if (!copy) return false;
     if (length > 0) memcpy(copy, ids, (size_t)length * sizeof *copy);
-    free(item->ids);
-    *item = (mra_sequence){.ids = copy, .length = length, .label = label};
+    if (second > 0) memcpy(copy + length, second_ids, (size_t)second * sizeof *copy);
+    if (!item->borrowed) free(item->ids);
+    *item = (mra_sequence){.ids = copy, .length = length, .second = second, .label = label};
     return true;
+}
+
+bool mra_sequence_set(mra_sequence *item, const uint16_t *ids, int length, int label)
+{
+    return set_pair(item, ids, length, NULL, 0, label);
 }
 
 static bool reserve(mra_sequences *list, size_t count)
@@ -37,18 +45,28 @@ bool mra_sequences_resize(mra_sequences *list, size_t count)
     return true;
 }
 
-bool mra_sequences_add(mra_sequences *list, const uint16_t *ids, int length, int label)
+bool mra_sequences_add_pair(mra_sequences *list, const uint16_t *ids, int length,
+                            const uint16_t *second_ids, int second, int label)
 {
     mra_sequence item = {0};
-    if (!reserve(list, list->count + 1) || !mra_sequence_set(&item, ids, length, label))
+    if (!reserve(list, list->count + 1) ||
+        !set_pair(&item, ids, length, second_ids, second, label))
         return false;
     list->items[list->count++] = item;
     return true;
 }
 
+bool mra_sequences_add(mra_sequences *list, const uint16_t *ids, int length, int label)
+{
+    return mra_sequences_add_pair(list, ids, length, NULL, 0, label);
+}
+
 void mra_sequences_truncate(mra_sequences *list, size_t count)
 {
-    while (list->count > count) free(list->items[--list->count].ids);
+    while (list->count > count) {
+        mra_sequence *last = &list->items[--list->count];
+        if (!last->borrowed) free(last->ids);
+    }
 }
 
 void mra_sequences_free(mra_sequences *list)

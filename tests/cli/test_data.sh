@@ -47,10 +47,19 @@ done
 tar -czf archives/aclImdb_v1.tar.gz aclImdb
 rm -r aclImdb
 passes 'data list with an archive' env MRA_DATA=archives "$mra" data list
-prints 'the reviews are there, and where' '^text	present	archives/aclImdb_v1.tar.gz$'
+prints 'the reviews are there, and where' '^text	present	archives/aclImdb_v1.tar.gz	'
 passes 'prepare text' "$mra" data prepare text --from archives --out ready
 [ "$(find ready -name "imdb-*.bin" | wc -l)" -eq 1 ]
 ok $? 'one prepared file'
+
+run env MRA_DATA=archives "$mra" data verify text --quiet
+[ "$status" -eq 2 ] && grep -q '2 training and 2 test examples: expected 25000 and 25000' "$work/stderr"
+ok $? 'verify counts'
+prints 'and says that this is not the official archive' '^SHA-256 [0-9a-f]{64}: not that of the official'
+prints 'every member is whole' 'every member whole'
+refuses 'verify of what is absent' 'neither cifar-10-binary.tar.gz nor cifar10-jpeg.tar.xz is in the folder nowhere' \
+    "$mra" data verify image --from nowhere
+refuses 'verify of what has no archive' 'expected prepare listops' "$mra" data verify listops
 
 refuses 'text that is absent' 'neither aclImdb_v1.tar.gz nor .* in the folder nowhere' \
     "$mra" data prepare text --from nowhere --out x --quiet

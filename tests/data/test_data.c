@@ -142,7 +142,7 @@ static void parts_of_the_reviews(void **state)
     mra_dataset *data;
     options.held_out = 4;
     assert_int_equal(mra_dataset_open(&data, &options, &err), MRA_BAD_INPUT);
-    assert_message("4 reviews held out for dev: expected fewer than the 4 of train");
+    assert_message("4 examples held out for dev: expected fewer than the 4 of train");
     assert_null(data);
 }
 
@@ -330,7 +330,7 @@ static void options_that_are_wrong(void **state)
     mra_dataset *data;
     mra_dataset_options options = mra_dataset_defaults("lists");
     assert_int_equal(mra_dataset_open(&data, &options, &err), MRA_BAD_INPUT);
-    assert_message("data set \"lists\": expected listops or text");
+    assert_message("data set \"lists\": expected listops, text or image");
     options = mra_dataset_defaults("listops");
     options.train = 0;
     assert_int_equal(mra_dataset_open(&data, &options, &err), MRA_BAD_INPUT);
@@ -341,7 +341,8 @@ static void options_that_are_wrong(void **state)
     assert_message("maximum length 0");
     assert_string_equal(mra_dataset_known(0), "listops");
     assert_string_equal(mra_dataset_known(1), "text");
-    assert_null(mra_dataset_known(2));
+    assert_string_equal(mra_dataset_known(2), "image");
+    assert_null(mra_dataset_known(3));
     assert_string_equal(mra_split_name(MRA_DEV), "dev");
 }
 

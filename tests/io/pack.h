@@ -8,29 +8,58 @@
 #include <string.h>
 
 typedef struct pack_member {
-    const char *name, *data; // data NULL: a folder
+    const char *name, *data; // data NULL: a folder; otherwise a text
 } pack_member;
 
-// Packs members (ended by a NULL name) into `path`; the suffix says how: .tar, .tar.gz,
-// .tar.bz2, .tar.xz, .zip.
-static inline void pack(const char *path, const pack_member *members)
+typedef struct pack_file {
+    const char *name;
+    const void *data;
+    size_t bytes;
+} pack_file;
+
+// The suffix says how: .tar, .tar.gz, .tar.bz2, .tar.xz, .zip.
+static inline struct archive *pack_open(const char *path)
 {
     struct archive *a = archive_write_new();
     if (!a || archive_write_set_format_filter_by_ext(a, path) != ARCHIVE_OK ||
         archive_write_open_filename(a, path) != ARCHIVE_OK)
         abort();
-    for (; members->name; members++) {
-        struct archive_entry *entry = archive_entry_new();
-        size_t bytes = members->data ? strlen(members->data) : 0;
-        archive_entry_set_pathname(entry, members->name);
-        archive_entry_set_filetype(entry, members->data ? AE_IFREG : AE_IFDIR);
-        archive_entry_set_perm(entry, members->data ? 0644 : 0755);
-        archive_entry_set_size(entry, (la_int64_t)bytes);
-        if (archive_write_header(a, entry) != ARCHIVE_OK) abort();
-        if (bytes && archive_write_data(a, members->data, bytes) != (la_ssize_t)bytes) abort();
-        archive_entry_free(entry);
-    }
+    return a;
+}
+
+// data NULL: a folder.
+static inline void pack_one(struct archive *a, const char *name, const void *data, size_t bytes)
+{
+    struct archive_entry *entry = archive_entry_new();
+    archive_entry_set_pathname(entry, name);
+    archive_entry_set_filetype(entry, data ? AE_IFREG : AE_IFDIR);
+    archive_entry_set_perm(entry, data ? 0644 : 0755);
+    archive_entry_set_size(entry, (la_int64_t)bytes);
+    if (archive_write_header(a, entry) != ARCHIVE_OK) abort();
+    if (bytes && archive_write_data(a, data, bytes) != (la_ssize_t)bytes) abort();
+    archive_entry_free(entry);
+}
+
+static inline void pack_close(struct archive *a)
+{
     if (archive_write_free(a) != ARCHIVE_OK) abort();
+}
+
+// Packs members, ended by a NULL name, into `path`.
+static inline void pack(const char *path, const pack_member *members)
+{
+    struct archive *a = pack_open(path);
+    for (; members->name; members++)
+        pack_one(a, members->name, members->data, members->data ? strlen(members->data) : 0);
+    pack_close(a);
+}
+
+// The same for files of any bytes.
+static inline void pack_files(const char *path, const pack_file *files)
+{
+    struct archive *a = pack_open(path);
+    for (; files->name; files++) pack_one(a, files->name, files->data, files->bytes);
+    pack_close(a);
 }
 
 #endif
