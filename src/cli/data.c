@@ -34,27 +34,24 @@ static const mra_cli_option options[] = {
     {.name = "train",
      .argument = "N",
      .kind = MRA_CLI_COUNT,
-     .fallback = "96000",
      .low = 1,
      .high = 1e8,
      .offset = offsetof(arguments, train),
-     .help = "listops: how many training examples"},
+     .help = "how many training examples to draw (listops 96000, pathfinder32 160000)"},
     {.name = "dev",
      .argument = "N",
      .kind = MRA_CLI_COUNT,
-     .fallback = "2000",
      .low = 1,
      .high = 1e8,
      .offset = offsetof(arguments, dev),
-     .help = "listops: how many development examples"},
+     .help = "how many development examples (listops 2000, pathfinder32 20000)"},
     {.name = "test",
      .argument = "N",
      .kind = MRA_CLI_COUNT,
-     .fallback = "2000",
      .low = 1,
      .high = 1e8,
      .offset = offsetof(arguments, test),
-     .help = "listops: how many test examples"},
+     .help = "how many test examples (listops 2000, pathfinder32 20000)"},
     {.name = "min-length",
      .argument = "N",
      .kind = MRA_CLI_COUNT,
@@ -77,16 +74,24 @@ const mra_cli_command mra_cli_command_data = {
     .name = "data",
     .summary = "make data sets and say which are there",
     .synopsis =
-        (const char *const[]){"prepare listops --out DIR [--train N] [--dev N] [--test N] "
-                              "[--min-length N] [--max-length N] [--seed S]",
-                              "prepare text|image --out DIR [--from DIR]",
-                              "verify text|image [--from DIR]", "list [--from DIR]", NULL},
+        (const char *const[]){
+            "prepare listops --out DIR [--train N] [--dev N] [--test N] "
+            "[--min-length N] [--max-length N] [--seed S]",
+            "prepare pathfinder32 --out DIR [--train N] [--dev N] [--test N] [--seed S]",
+            "prepare text|image --out DIR [--from DIR]", "verify text|image [--from DIR]",
+            "list [--from DIR]", NULL},
     .description =
         (const char *const[]){
             "prepare listops draws ListOps as the Long-Range Arena does and writes its files "
             "basic_train.tsv, basic_val.tsv and basic_test.tsv (columns Source and Target). "
             "The "
             "same seed gives the same files for any number of threads.",
+            "prepare pathfinder32 draws Pathfinder pictures as the published generator does "
+            "with the "
+            "settings of the Long-Range Arena, into one checksummed file that training with "
+            "the same "
+            "numbers and seed reads at once. They are a function of the seed for any number of "
+            "threads.",
             "prepare text unpacks the IMDb reviews (aclImdb_v1.tar.gz or imdb-labelled.tar.xz) "
             "and prepare image the pictures of CIFAR-10 (cifar-10-binary.tar.gz or "
             "cifar10-jpeg.tar.xz) into one checksummed file that training reads at once.",
@@ -122,12 +127,23 @@ static mra_status write_splits(const mra_sequences splits[3], const arguments *a
     return MRA_OK;
 }
 
+// The published numbers of examples, or what was asked for.
+static mra_dataset_options sizes_of(const char *name, const arguments *a)
+{
+    mra_dataset_options options = mra_dataset_defaults(name);
+    if (mra_cli_given(&mra_cli_command_data, a, "train")) options.train = (size_t)a->train;
+    if (mra_cli_given(&mra_cli_command_data, a, "dev")) options.dev = (size_t)a->dev;
+    if (mra_cli_given(&mra_cli_command_data, a, "test")) options.test = (size_t)a->test;
+    return options;
+}
+
 static mra_status prepare_listops(const arguments *a, mra_error *err)
 {
     mra_status status =
         mra_make_folder(a->out, err); // first, so that a wrong folder costs no time
     if (status != MRA_OK) return status;
-    const size_t counts[3] = {(size_t)a->train, (size_t)a->dev, (size_t)a->test};
+    const mra_dataset_options sizes = sizes_of("listops", a);
+    const size_t counts[3] = {sizes.train, sizes.dev, sizes.test};
     mra_listops_options drawing = {.minimum_length = (int)a->min_length,
                                    .maximum_length = (int)a->max_length,
                                    .seed = a->common.seed,
@@ -152,6 +168,24 @@ static mra_status prepare_text(const arguments *a, mra_error *err)
     if (counts[0] != MRA_IMDB_PER_SPLIT || counts[1] != MRA_IMDB_PER_SPLIT)
         mra_say(a->common.quiet, "note: the official archive holds %d of each",
                 MRA_IMDB_PER_SPLIT);
+    return MRA_OK;
+}
+
+static mra_status prepare_pathfinder(const arguments *a, mra_error *err)
+{
+    mra_dataset *data;
+    mra_dataset_options options = sizes_of("pathfinder32", a);
+    options.cache = a->out;
+    options.seed = a->common.seed;
+    options.threads = a->common.threads;
+    options.quiet = a->common.quiet;
+    mra_status status = mra_make_folder(a->out, err);
+    if (status == MRA_OK) status = mra_dataset_open(&data, &options, err);
+    if (status != MRA_OK) return status;
+    mra_say(a->common.quiet, "%zu training, %zu development and %zu test pictures in %s",
+            mra_dataset_count(data, MRA_TRAIN), mra_dataset_count(data, MRA_DEV),
+            mra_dataset_count(data, MRA_TEST), a->out);
+    mra_dataset_free(data);
     return MRA_OK;
 }
 
@@ -213,6 +247,7 @@ static void list(const arguments *a)
 {
     printf("data_set\tstate\tdetail\tofficial_source\n");
     printf("listops\tpresent\tdrawn by this program; no file is needed\t-\n");
+    printf("pathfinder32\tpresent\tdrawn by this program; no file is needed\t-\n");
     for (int i = 0; i < ARCHIVES; i++) {
         char path[1024];
         mra_error err = {0};
@@ -255,18 +290,21 @@ int mra_cli_data(int argc, char **argv)
         list(&a);
         return 0;
     }
-    const bool listops = strcmp(name, "listops") == 0, verifies = strcmp(verb, "verify") == 0;
+    const bool listops = strcmp(name, "listops") == 0;
+    const bool drawn = listops || strcmp(name, "pathfinder32") == 0,
+               verifies = strcmp(verb, "verify") == 0;
     const archive_row *row = find_archive(name);
-    if ((strcmp(verb, "prepare") != 0 && !verifies) || (!row && (verifies || !listops)))
+    if ((strcmp(verb, "prepare") != 0 && !verifies) || (!row && (verifies || !drawn)))
         return mra_cli_misuse(&mra_cli_command_data,
-                              "\"%s%s%s\": expected prepare listops, prepare or verify with "
-                              "text or image, or list",
+                              "\"%s%s%s\": expected prepare listops or pathfinder32, "
+                              "prepare or verify with text or image, or list",
                               verb, *name ? " " : "", name);
     if (!verifies && !a.out)
         return mra_cli_misuse(&mra_cli_command_data, "prepare %s needs --out DIR", name);
     mra_error err = {0};
     mra_status status = verifies  ? verify(&a, row, &err)
                         : listops ? prepare_listops(&a, &err)
+                        : drawn   ? prepare_pathfinder(&a, &err)
                                   : row->prepare(&a, &err);
     return status == MRA_OK ? 0 : mra_cli_fail(&err);
 }

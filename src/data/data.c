@@ -12,6 +12,7 @@
 #include "data/cifar.h"
 #include "data/imdb.h"
 #include "data/listops.h"
+#include "data/pathfinder.h"
 #include "data/prepared.h"
 #include "data/sequences.h"
 
@@ -25,6 +26,7 @@ typedef struct task {
 static mra_status open_listops(mra_dataset *, const mra_dataset_options *, mra_error *);
 static mra_status open_text(mra_dataset *, const mra_dataset_options *, mra_error *);
 static mra_status open_image(mra_dataset *, const mra_dataset_options *, mra_error *);
+static mra_status open_pathfinder(mra_dataset *, const mra_dataset_options *, mra_error *);
 
 static const task tasks[] = {
     {{.name = "listops",
@@ -44,6 +46,14 @@ static const task tasks[] = {
      MRA_CIFAR_VOCABULARY,
      MRA_CIFAR_CLASSES,
      open_image},
+    {{.name = "pathfinder32",
+      .train = 160000,
+      .dev = 20000,
+      .test = 20000,
+      .maximum_length = MRA_PATHFINDER_LENGTH},
+     MRA_PATHFINDER_VOCABULARY,
+     MRA_PATHFINDER_CLASSES,
+     open_pathfinder},
 };
 enum { TASKS = sizeof tasks / sizeof tasks[0], MOST_CLASSES = 10 };
 
@@ -116,16 +126,29 @@ static mra_status read_listops(mra_dataset *data, const mra_dataset_options *opt
     return MRA_OK;
 }
 
+// How many examples of each split a generator is to draw.
+static mra_status read_counts(const mra_dataset_options *options, size_t counts[MRA_SPLITS],
+                              mra_error *err)
+{
+    const size_t wanted[MRA_SPLITS] = {options->train, options->dev, options->test};
+    for (int s = 0; s < MRA_SPLITS; s++) {
+        counts[s] = wanted[s];
+        if ((s == MRA_TRAIN && counts[s] == 0) || counts[s] > 100000000)
+            return mra_fail(err, MRA_BAD_INPUT,
+                            "data set %s: %s = %zu examples to generate: "
+                            "expected %d to 100000000",
+                            options->name, mra_split_name((mra_split)s), counts[s],
+                            s == MRA_TRAIN);
+    }
+    return MRA_OK;
+}
+
 static mra_status generate_listops(mra_dataset *data, const mra_dataset_options *options,
                                    mra_error *err)
 {
-    const size_t counts[MRA_SPLITS] = {options->train, options->dev, options->test};
-    for (int s = 0; s < MRA_SPLITS; s++)
-        if ((s == MRA_TRAIN && counts[s] == 0) || counts[s] > 100000000)
-            return mra_fail(err, MRA_BAD_INPUT,
-                            "data set listops: %s = %zu examples to generate: "
-                            "expected %d to 100000000",
-                            mra_split_name((mra_split)s), counts[s], s == MRA_TRAIN);
+    size_t counts[MRA_SPLITS];
+    mra_status status = read_counts(options, counts, err);
+    if (status != MRA_OK) return status;
     mra_listops_options drawing = {.minimum_length = options->minimum_length,
                                    .maximum_length = options->maximum_length,
                                    .seed = options->seed,
@@ -207,16 +230,23 @@ static void keep_copy(const mra_dataset *data, const mra_dataset_options *option
                 err.message);
 }
 
+// Pictures are not cut.
+static mra_status require_pixels(const mra_dataset_options *options, mra_error *err)
+{
+    if (options->maximum_length >= MRA_CIFAR_LENGTH) return MRA_OK;
+    return mra_fail(err, MRA_BAD_INPUT,
+                    "data set %s: maximum length %d: expected %d, a picture's pixels",
+                    options->name, options->maximum_length, MRA_CIFAR_LENGTH);
+}
+
 static mra_status open_image(mra_dataset *data, const mra_dataset_options *options,
                              mra_error *err)
 {
     char *path = data->sources[0], sha256[65] = "", copy[1100];
     const bool caches = *cache_folder(options) != '\0';
-    if (options->maximum_length < MRA_CIFAR_LENGTH)
-        return mra_fail(err, MRA_BAD_INPUT,
-                        "data set image: maximum length %d: expected %d, a picture's pixels",
-                        options->maximum_length, MRA_CIFAR_LENGTH);
-    mra_status status = mra_cifar_find(options->folder, path, sizeof data->sources[0], err);
+    mra_status status = require_pixels(options, err);
+    if (status == MRA_OK)
+        status = mra_cifar_find(options->folder, path, sizeof data->sources[0], err);
     if (status != MRA_OK) return status;
     data->source_count = 1;
     if (caches) status = mra_sha256_file(path, sha256, err);
@@ -228,6 +258,28 @@ static mra_status open_image(mra_dataset *data, const mra_dataset_options *optio
         if (status == MRA_OK && caches) keep_copy(data, options, copy, sha256);
     }
     return status == MRA_OK ? divide(data, options, err) : status;
+}
+
+// ---- Pathfinder -----------------------------------------------------------------------------
+
+static mra_status open_pathfinder(mra_dataset *data, const mra_dataset_options *options,
+                                  mra_error *err)
+{
+    size_t counts[MRA_SPLITS];
+    char text[200], key[65], copy[1100];
+    mra_status status = read_counts(options, counts, err);
+    if (status == MRA_OK) status = require_pixels(options, err);
+    if (status != MRA_OK) return status;
+    snprintf(text, sizeof text, "pathfinder32 1 %zu %zu %zu %llu", counts[0], counts[1],
+             counts[2], (unsigned long long)options->seed);
+    mra_sha256(text, strlen(text), key);
+    snprintf(copy, sizeof copy, "%.1000s/pathfinder32-%.16s.bin", cache_folder(options), key);
+    const bool caches = *cache_folder(options) != '\0';
+    if (caches && mra_prepared_open(&data->prepared, copy, key, data->splits)) return MRA_OK;
+    status = mra_pathfinder_generate(data->splits, counts, options->seed, options->threads,
+                                     options->quiet, err);
+    if (status == MRA_OK && caches) keep_copy(data, options, copy, key);
+    return status;
 }
 
 // ---- The interface --------------------------------------------------------------------------

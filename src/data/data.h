@@ -13,7 +13,8 @@
 //
 // The data sets are tasks of the Long-Range Arena (Tay et al., ICLR 2021), on which the paper
 // compares its attention: "listops" (data/listops.h), "text", IMDb reviews byte by byte
-// (data/imdb.h), and "image", CIFAR-10 pixel by pixel (data/cifar.h).
+// (data/imdb.h), "image", CIFAR-10 pixel by pixel (data/cifar.h), and "pathfinder32", drawn curves pixel
+// by pixel (data/pathfinder.h).
 #ifndef MRA_DATA_DATA_H
 #define MRA_DATA_DATA_H
 
@@ -38,13 +39,14 @@ typedef struct mra_example {
 typedef struct mra_dataset mra_dataset; // opaque
 
 typedef struct mra_dataset_options {
-    const char *name; // "listops", "text" or "image"
+    const char *name; // "listops", "text", "image" or "pathfinder32"
     // listops: folder with basic_{train,val,test}.tsv, NULL: generate the examples.
     // Others: folder with the archive, NULL: environment MRA_DATA, else "data".
     const char *folder;
-    // Folder for the prepared copy of an archive, NULL: "build/cache"; "" keeps none.
+    // Folder for the prepared copy (not of listops), NULL: "build/cache"; "" keeps none.
     const char *cache;
-    // Generated listops: how many examples of each split (LRA: 96000, 2000, 2000); train >= 1.
+    // Generated: how many examples of each split (LRA: listops 96000, 2000, 2000; pathfinder32
+    // 160000, 20000, 20000); train >= 1.
     // Data from files or an archive: at most so many, 0 for all of them; those of an archive are
     // drawn by the seed.
     size_t train, dev, test;
@@ -62,7 +64,8 @@ typedef struct mra_dataset_options {
 } mra_dataset_options;
 
 // The published settings of a data set: listops 96000/2000/2000, 500 < length < 2000; text all
-// reviews, cut to 4000 bytes, dev = test; image 45000/5000/10000. Unknown names give the fields of "listops" under that
+// reviews, cut to 4000 bytes, dev = test; image 45000/5000/10000; pathfinder32 160000/20000/20000.
+// Unknown names give the fields of "listops" under that
 // name; mra_dataset_open refuses them.
 mra_dataset_options mra_dataset_defaults(const char *name);
 
@@ -78,8 +81,9 @@ size_t mra_dataset_count(const mra_dataset *data, mra_split split);
 mra_example mra_dataset_get(const mra_dataset *data, mra_split split, size_t i);
 
 const char *mra_dataset_name(const mra_dataset *data);
-int mra_dataset_vocabulary(const mra_dataset *data);     // ids are below this; padding included
-int mra_dataset_classes(const mra_dataset *data);        // listops and image 10, text 2
+int mra_dataset_vocabulary(const mra_dataset *data); // ids are below this; padding included
+int mra_dataset_classes(
+    const mra_dataset *data); // listops and image 10, text and pathfinder32 2
 int mra_dataset_maximum_length(const mra_dataset *data); // no example is longer
 // The accuracy of always giving the split's most frequent label.
 double mra_dataset_majority(const mra_dataset *data, mra_split split);

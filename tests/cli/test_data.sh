@@ -35,6 +35,14 @@ passes 'another seed' "$mra" data prepare listops --out other $small --seed 4 --
 ! cmp -s other/basic_train.tsv again/basic_train.tsv
 ok $? 'gives other expressions'
 
+few='--train 20 --dev 3 --test 4 --seed 3'
+# shellcheck disable=SC2086
+passes 'prepare pathfinder32' "$mra" data prepare pathfinder32 --out pictures $few --threads 2
+# shellcheck disable=SC2086
+passes 'the same on one thread' "$mra" data prepare pathfinder32 --out pictures-again $few --threads 1 --quiet
+diff -r pictures pictures-again >/dev/null
+ok $? 'gives the same file'
+
 passes 'data list' "$mra" data list --from "$work"
 prints 'ListOps needs no file' '^listops	present	'
 prints 'the reviews are absent, and why' '^text	absent	.*aclImdb_v1.tar.gz.*MRA_DATA'
