@@ -20,15 +20,7 @@
 // Staats, "Self-attention does not need $O(n^2)$ memory", 2021; Dao et al., "FlashAttention",
 // 2022.)
 //
-// ## Which way round
-//
-// A tile of logits is kept *transposed*, keys down, queries across: $S^\top = K_y (Q_x^\top)$.
-// That has three advantages. The tile of $Q$ is transposed once and meets all keys, while $K$
-// and $V$ are read as they lie. Maximum, exponential and sum of 16 queries at a time are
-// operations on whole vector registers, with nothing to add up across lanes. And both products
-// have the form that small matrix products do best (tensor/gemm.c): $S^\top = K_y \cdot
-// Q_x^\top$ and $O_x \mathrel{+}= (S^\top)^\top V_y$. A masked key is a row of the tile, which
-// is set to zero.
+// How a tile is computed is said in tensor/softmax_tile.c.
 //
 // Cost: $4 n^2 d$ floating-point operations in products and $n^2$ exponentials per head; memory
 // beyond the arrays: three numbers a row, and per thread the tiles.
@@ -43,12 +35,10 @@
 
 #include <math.h>
 #include <stdlib.h>
-#include <string.h>
 
 #include "attention/exact_tiles.h"
 #include "core/arena.h"
 #include "core/parallel.h"
-#include "tensor/vector.h"
 
 // ## Preparing
 //
@@ -64,52 +54,20 @@ static int even_tile(int n, int largest, int multiple)
     return (tile + multiple - 1) / multiple * multiple;
 }
 
-static void prepare_products(mra_exact *exact)
-{
-    const int n = exact->shape.n, d = exact->shape.d, rows = exact->rows;
-    mra_exact_products *products = &exact->products;
-    const int keys[2] = {exact->keys, n - (exact->key_tiles - 1) * exact->keys};
-    const int queries[2] = {rows, n - (exact->row_tiles - 1) * rows};
-    for (int last = 0; last < 2; last++) {
-        products->logits[last] =
-            mra_small_gemm_prepare(keys[last], rows, d, d, rows, rows, 0.0f);
-        products->output[last] =
-            mra_small_gemm_prepare_transposed(rows, d, keys[last], rows, d, d, 1.0f);
-        for (int row = 0; row < 2; row++) {
-            products->to_keys[last][row] =
-                mra_small_gemm_prepare(keys[last], d, queries[row], rows, d, d, 1.0f);
-            products->to_rows[last][row] = mra_small_gemm_prepare_transposed(
-                queries[row], d, keys[last], rows, d, d, 1.0f);
-        }
-    }
-}
-
 static bool allocate(mra_exact *exact)
 {
     const mra_shape shape = exact->shape;
     const size_t tokens = (size_t)shape.batch * (size_t)shape.heads * (size_t)shape.n;
-    const size_t rows = (size_t)exact->rows;
-    const size_t wide = rows * (size_t)shape.d;                        // d numbers a query
-    const size_t tile = rows * (((size_t)exact->keys + 15) / 16 * 16); // a number a pair
-    const size_t share = 3 * wide + 2 * tile + 3 * rows;
+    const size_t share = mra_softmax_tile_floats(exact->rows, exact->keys, shape.d);
     exact->row_max = mra_aligned_calloc(3 * tokens, sizeof(float));
-    exact->scratch_memory = mra_aligned_calloc((size_t)exact->threads * share, sizeof(float));
-    exact->scratch = calloc((size_t)exact->threads, sizeof *exact->scratch);
-    if (!exact->row_max || !exact->scratch_memory || !exact->scratch) return false;
+    exact->tile_memory = mra_aligned_calloc((size_t)exact->threads * share, sizeof(float));
+    exact->tile = calloc((size_t)exact->threads, sizeof *exact->tile);
+    if (!exact->row_max || !exact->tile_memory || !exact->tile) return false;
     exact->row_sum = exact->row_max + tokens;
     exact->row_lse = exact->row_sum + tokens;
-    for (int thread = 0; thread < exact->threads; thread++) {
-        mra_exact_scratch *scratch = &exact->scratch[thread];
-        float *memory = exact->scratch_memory + (size_t)thread * share;
-        scratch->query = memory;
-        scratch->output_grad = scratch->query + wide;
-        scratch->output = scratch->output_grad + wide;
-        scratch->weight = scratch->output + wide;
-        scratch->weight_grad = scratch->weight + tile;
-        scratch->row_max = scratch->weight_grad + tile;
-        scratch->row_sum = scratch->row_max + rows;
-        scratch->row_factor = scratch->row_sum + rows;
-    }
+    for (int thread = 0; thread < exact->threads; thread++)
+        exact->tile[thread] = mra_softmax_tile_at(exact->tile_memory + (size_t)thread * share,
+                                                  exact->rows, exact->keys, shape.d);
     return true;
 }
 
@@ -141,7 +99,8 @@ mra_status mra_exact_create(mra_exact **result, mra_shape shape, double logit_sc
         return mra_fail(err, MRA_NO_MEMORY, "no memory for %d x %d rows of %d numbers",
                         shape.batch * shape.heads, shape.n, 3);
     }
-    prepare_products(exact);
+    exact->products =
+        mra_tile_products_prepare(shape.n, shape.d, exact->rows, exact->rows, exact->keys);
     *result = exact;
     return MRA_OK;
 }
@@ -151,68 +110,14 @@ void mra_exact_free(mra_exact *exact)
     if (!exact) return;
     mra_aligned_free(exact->row_max);
     mra_aligned_free(exact->partial);
-    mra_aligned_free(exact->scratch_memory);
-    free(exact->scratch);
+    mra_aligned_free(exact->tile_memory);
+    free(exact->tile);
     free(exact);
 }
 
 const float *mra_exact_row_lse(const mra_exact *exact)
 {
     return exact->row_lse;
-}
-
-// ## One tile of keys
-//
-// The new reference first: the largest logit of each query over the visible keys of the tile
-// and all before. The sum and the output so far are brought to it by the factor $e^{m - m^+}$,
-// which is 1 for most rows once a few tiles have been seen, and 0 at the first tile, where $m =
-// -\infty$.
-
-static void raise_maximum(const mra_exact_scratch *tile, int rows, int keys,
-                          const uint8_t *keep)
-{
-    float *restrict row_max = tile->row_max, *restrict factor = tile->row_factor;
-    memcpy(factor, row_max, (size_t)rows * sizeof *factor);
-    for (int j = 0; j < keys; j++) {
-        if (keep && !keep[j]) continue;
-        const float *restrict logit = tile->weight + (size_t)j * (size_t)rows;
-#pragma omp simd
-        for (int i = 0; i < rows; i++)
-            row_max[i] = logit[i] > row_max[i] ? logit[i] : row_max[i];
-    }
-#pragma omp simd
-    for (int i = 0; i < rows; i++) factor[i] = mra_exp(factor[i] - row_max[i]);
-}
-
-static void rescale(const mra_exact_scratch *tile, int rows, int d)
-{
-    for (int i = 0; i < rows; i++) {
-        const float factor = tile->row_factor[i];
-        if (factor == 1.0f) continue;
-        tile->row_sum[i] *= factor;
-        float *output = tile->output + (size_t)i * (size_t)d;
-        for (int c = 0; c < d; c++) output[c] *= factor;
-    }
-}
-
-// Then the exponentials, in place, and their sums. A masked key has weight 0.
-
-static void exponentials(const mra_exact_scratch *tile, int rows, int keys, const uint8_t *keep)
-{
-    const float *restrict row_max = tile->row_max;
-    float *restrict row_sum = tile->row_sum;
-    for (int j = 0; j < keys; j++) {
-        float *restrict weight = tile->weight + (size_t)j * (size_t)rows;
-        if (keep && !keep[j]) {
-            memset(weight, 0, (size_t)rows * sizeof *weight);
-            continue;
-        }
-#pragma omp simd
-        for (int i = 0; i < rows; i++) {
-            weight[i] = mra_exp(weight[i] - row_max[i]);
-            row_sum[i] += weight[i];
-        }
-    }
 }
 
 // ## One tile of queries
@@ -228,55 +133,47 @@ typedef struct forward_pass {
     float *z;
 } forward_pass;
 
-static void finish_rows(const forward_pass *pass, const mra_exact_scratch *tile, size_t head,
-                        mra_exact_range range, const uint8_t *mask)
+static void finish_rows(const forward_pass *pass, const mra_softmax_tile *tile, size_t head,
+                        mra_tile_range range, const uint8_t *mask)
 {
     mra_exact *exact = pass->exact;
-    const size_t d = (size_t)exact->shape.d;
-    for (int i = 0; i < range.count; i++) {
-        const size_t row = head * (size_t)exact->shape.n + (size_t)(range.first + i);
-        const bool visible = (!mask || mask[range.first + i]) && tile->row_sum[i] > 0.0f;
-        const float inverse = visible ? 1.0f / tile->row_sum[i] : 0.0f;
-        const float *output = tile->output + (size_t)i * d;
-        float *z = pass->z + row * d;
-        for (size_t c = 0; c < d; c++) z[c] = visible ? output[c] * inverse : 0.0f;
-        exact->row_max[row] = visible ? tile->row_max[i] : INFINITY;
-        exact->row_sum[row] = visible ? tile->row_sum[i] : 0.0f;
-        exact->row_lse[row] = visible ? tile->row_max[i] + logf(tile->row_sum[i]) : -INFINITY;
-    }
+    const size_t first = head * (size_t)exact->shape.n + (size_t)range.first;
+    mra_tile_finish(tile, range.count, mask ? mask + range.first : NULL,
+                    pass->z + first * (size_t)exact->shape.d, exact->row_max + first,
+                    exact->row_sum + first);
+    for (size_t row = first; row < first + (size_t)range.count; row++)
+        exact->row_lse[row] = exact->row_sum[row] > 0.0f
+                                  ? exact->row_max[row] + logf(exact->row_sum[row])
+                                  : -INFINITY;
 }
 
 static void forward_rows(void *context, size_t item, int thread)
 {
     const forward_pass *pass = context;
     const mra_exact *exact = pass->exact;
-    const mra_exact_scratch *tile = &exact->scratch[thread];
+    const mra_softmax_tile *tile = &exact->tile[thread];
     const int n = exact->shape.n, d = exact->shape.d, rows = exact->rows;
     const size_t head = item / (size_t)exact->row_tiles;
     const size_t offset = head * (size_t)n * (size_t)d;
     const uint8_t *mask =
         pass->mask ? pass->mask + head / (size_t)exact->shape.heads * (size_t)n : NULL;
-    const mra_exact_range range =
-        mra_exact_tile(n, rows, (int)(item % (size_t)exact->row_tiles));
+    const mra_tile_range range =
+        mra_tile_range_of(n, rows, (int)(item % (size_t)exact->row_tiles));
 
-    for (int i = 0; i < rows; i++) tile->row_max[i] = -INFINITY;
-    memset(tile->row_sum, 0, (size_t)rows * sizeof(float));
-    memset(tile->output, 0, (size_t)rows * (size_t)d * sizeof(float));
-    const int key_tiles = mra_exact_any(mask, range) ? exact->key_tiles : 0;
+    mra_tile_begin(tile);
+    const int key_tiles = mra_tile_any(mask, range) ? exact->key_tiles : 0;
     if (key_tiles)
-        mra_exact_transpose(tile->query, rows,
-                            pass->q + offset + (size_t)range.first * (size_t)d, range.count, d,
-                            exact->logit_scale);
+        mra_tile_transpose(tile->query, rows,
+                           pass->q + offset + (size_t)range.first * (size_t)d, range.count, d,
+                           exact->logit_scale);
     for (int y = 0; y < key_tiles; y++) {
-        const mra_exact_range keys = mra_exact_tile(n, exact->keys, y);
-        if (!mra_exact_any(mask, keys)) continue;
+        const mra_tile_range keys = mra_tile_range_of(n, exact->keys, y);
+        if (!mra_tile_any(mask, keys)) continue;
         const uint8_t *keep = mask ? mask + keys.first : NULL;
         const size_t start = offset + (size_t)keys.first * (size_t)d;
         mra_small_gemm_run(&exact->products.logits[keys.last_and_short], pass->k + start,
                            tile->query, tile->weight);
-        raise_maximum(tile, rows, keys.count, keep);
-        rescale(tile, rows, d);
-        exponentials(tile, rows, keys.count, keep);
+        mra_tile_absorb(tile, keys.count, keep);
         mra_small_gemm_run(&exact->products.output[keys.last_and_short], tile->weight,
                            pass->v + start, tile->output);
     }

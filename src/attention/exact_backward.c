@@ -41,7 +41,6 @@
 #include "attention/exact_tiles.h"
 #include "core/arena.h"
 #include "core/parallel.h"
-#include "tensor/vector.h"
 
 int mra_exact_chunks(const mra_exact *exact)
 {
@@ -60,85 +59,42 @@ typedef struct backward_pass {
     float *dq, *dk, *dv;
 } backward_pass;
 
-// What the pairs of tiles of one row of tiles have in common: $Q_x^\top$ and $dZ_x^\top$, the
-// row's maximum, the inverse of its sum and $D_i$. A row without result gets the maximum
-// $+\infty$, so that its weights come out as 0.
-
-static void load_rows(const backward_pass *pass, const mra_exact_scratch *tile, size_t head,
-                      mra_exact_range range)
+static void load_rows(const backward_pass *pass, const mra_softmax_tile *tile, size_t head,
+                      mra_tile_range range)
 {
     const mra_exact *exact = pass->exact;
-    const int rows = exact->rows;
-    const size_t d = (size_t)exact->shape.d;
     const size_t first = head * (size_t)exact->shape.n + (size_t)range.first;
-    mra_exact_transpose(tile->query, rows, pass->q + first * d, range.count, (int)d,
-                        exact->logit_scale);
-    mra_exact_transpose(tile->output_grad, rows, pass->dz + first * d, range.count, (int)d,
-                        1.0f);
-    for (int i = 0; i < range.count; i++) {
-        const float *z = pass->z + (first + (size_t)i) * d;
-        const float *dz = pass->dz + (first + (size_t)i) * d;
-        const float sum = exact->row_sum[first + (size_t)i];
-        float product = 0.0f;
-#pragma omp simd reduction(+ : product)
-        for (size_t c = 0; c < d; c++) product += z[c] * dz[c];
-        tile->row_max[i] = exact->row_max[first + (size_t)i];
-        tile->row_sum[i] = sum > 0.0f ? 1.0f / sum : 0.0f;
-        tile->row_factor[i] = product;
-    }
-    for (int i = range.count; i < rows; i++) {
-        tile->row_max[i] = INFINITY;
-        tile->row_sum[i] = tile->row_factor[i] = 0.0f;
-    }
-}
-
-// Logits to $P$ and $dP$ to $dS/\sqrt d$, in place, one key (a row of the transposed tile)
-// after the other.
-
-static void weight_gradients(const mra_exact *exact, const mra_exact_scratch *tile, int keys,
-                             const uint8_t *keep)
-{
-    const int rows = exact->rows;
-    const float scale = exact->logit_scale;
-    const float *restrict row_max = tile->row_max, *restrict inverse = tile->row_sum;
-    const float *restrict shared = tile->row_factor;
-    for (int j = 0; j < keys; j++) {
-        float *restrict weight = tile->weight + (size_t)j * (size_t)rows;
-        float *restrict grad = tile->weight_grad + (size_t)j * (size_t)rows;
-        if (keep && !keep[j]) {
-            memset(weight, 0, (size_t)rows * sizeof *weight);
-            memset(grad, 0, (size_t)rows * sizeof *grad);
-            continue;
-        }
-#pragma omp simd
-        for (int i = 0; i < rows; i++) {
-            weight[i] = mra_exp(weight[i] - row_max[i]) * inverse[i];
-            grad[i] = scale * weight[i] * (grad[i] - shared[i]);
-        }
-    }
+    const size_t at = first * (size_t)exact->shape.d;
+    mra_tile_load(tile, range.count, exact->logit_scale,
+                  &(mra_tile_rows){.q = pass->q + at,
+                                   .z = pass->z + at,
+                                   .dz = pass->dz + at,
+                                   .row_max = exact->row_max + first,
+                                   .row_sum = exact->row_sum + first});
 }
 
 // All pairs of one row of tiles with the key tiles `begin` .. `end`; `dq_row` receives $dQ$ of
 // the rows.
 
-static void backward_rows(const backward_pass *pass, const mra_exact_scratch *tile,
-                          size_t offset, mra_exact_range range, const uint8_t *mask, int begin,
+static void backward_rows(const backward_pass *pass, const mra_softmax_tile *tile,
+                          size_t offset, mra_tile_range range, const uint8_t *mask, int begin,
                           int end, float *dq_row)
 {
     const mra_exact *exact = pass->exact;
-    const mra_exact_products *products = &exact->products;
+    const mra_tile_products *products = &exact->products;
     const size_t d = (size_t)exact->shape.d;
     const size_t row = offset + (size_t)range.first * d;
     for (int y = begin; y < end; y++) {
-        const mra_exact_range keys = mra_exact_tile(exact->shape.n, exact->keys, y);
-        if (!mra_exact_any(mask, keys)) continue;
+        const mra_tile_range keys = mra_tile_range_of(exact->shape.n, exact->keys, y);
+        if (!mra_tile_any(mask, keys)) continue;
         const size_t start = offset + (size_t)keys.first * d;
         const mra_small_gemm *logits = &products->logits[keys.last_and_short];
         const mra_small_gemm *to_keys =
             &products->to_keys[keys.last_and_short][range.last_and_short];
         mra_small_gemm_run(logits, pass->k + start, tile->query, tile->weight);
         mra_small_gemm_run(logits, pass->v + start, tile->output_grad, tile->weight_grad);
-        weight_gradients(exact, tile, keys.count, mask ? mask + keys.first : NULL);
+        mra_tile_gradients(tile, keys.count, mask ? mask + keys.first : NULL,
+                           exact->logit_scale);
         mra_small_gemm_run(to_keys, tile->weight, pass->dz + row, pass->dv + start);
         mra_small_gemm_run(to_keys, tile->weight_grad, pass->q + row, pass->dk + start);
         mra_small_gemm_run(&products->to_rows[keys.last_and_short][range.last_and_short],
@@ -150,7 +106,7 @@ static void backward_chunk(void *context, size_t item, int thread)
 {
     const backward_pass *pass = context;
     const mra_exact *exact = pass->exact;
-    const mra_exact_scratch *tile = &exact->scratch[thread];
+    const mra_softmax_tile *tile = &exact->tile[thread];
     const size_t n = (size_t)exact->shape.n, d = (size_t)exact->shape.d;
     const size_t heads = (size_t)exact->shape.batch * (size_t)exact->shape.heads;
     const size_t head = item / (size_t)exact->chunks;
@@ -166,8 +122,8 @@ static void backward_chunk(void *context, size_t item, int thread)
         memset(dq, 0, n * d * sizeof *dq);
     }
     for (int x = 0; x < exact->row_tiles; x++) {
-        const mra_exact_range range = mra_exact_tile(exact->shape.n, exact->rows, x);
-        if (!mra_exact_any(mask, range)) continue;
+        const mra_tile_range range = mra_tile_range_of(exact->shape.n, exact->rows, x);
+        if (!mra_tile_any(mask, range)) continue;
         load_rows(pass, tile, head, range);
         backward_rows(pass, tile, offset, range, mask, begin, end,
                       dq + (size_t)range.first * d);

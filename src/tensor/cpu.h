@@ -128,6 +128,11 @@ mra_status mra_cpu_mean_pool(mra_device *, size_t, int, int, const uint8_t *, co
                              float *, mra_error *);
 mra_status mra_cpu_mean_pool_backward(mra_device *, size_t, int, int, const uint8_t *,
                                       const float *, float *, bool, mra_error *);
+// cpu_block_attention.c
+mra_status mra_cpu_block_attention(mra_device *, const mra_block_form *,
+                                   const mra_block_operands *, mra_error *);
+mra_status mra_cpu_block_attention_backward(mra_device *, const mra_block_form *,
+                                            const mra_block_operands *, mra_error *);
 // cpu_optimiser.c
 mra_status mra_cpu_adamw(mra_device *, const mra_adamw *, size_t, float *, const float *,
                          float *, float *, mra_error *);

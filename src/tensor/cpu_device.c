@@ -44,6 +44,8 @@ static const mra_kernels cpu_kernels = {
     .mask_rows = mra_cpu_mask_rows,
     .mean_pool = mra_cpu_mean_pool,
     .mean_pool_backward = mra_cpu_mean_pool_backward,
+    .block_attention = mra_cpu_block_attention,
+    .block_attention_backward = mra_cpu_block_attention_backward,
     .adamw = mra_cpu_adamw,
     .sum_of_squares = mra_cpu_sum_of_squares,
 };

@@ -28,6 +28,7 @@
 #include <stdint.h>
 
 #include "core/error.h"
+#include "tensor/block_pattern.h"
 #include "tensor/device.h"
 
 // AdamW (Loshchilov & Hutter, "Decoupled weight decay regularization", ICLR 2019, algorithm 2).
@@ -47,6 +48,25 @@ typedef struct mra_product {
     bool transpose_a, transpose_b; // A is stored k x m, B is stored n x k
     float alpha;
 } mra_product;
+
+// Softmax attention over listed blocks of pairs (tensor/block_pattern.h).
+typedef struct mra_block_form {
+    size_t batch;
+    int heads, d; // and n = pattern.n
+    float scale;  // logits are scale <q_i, k_j>
+    mra_block_pattern pattern;
+} mra_block_form;
+
+typedef struct mra_block_operands {
+    const float *q, *k, *v; // [batch, heads, n, d]
+    const uint8_t *mask;    // [batch, n] or NULL; 0: a row that neither sees nor is seen
+    float *z;               // [batch, heads, n, d]
+    float *statistics;      // [2, batch, heads, n]: largest logit of a row, sum relative to it
+    float *lse;             // [batch, heads, n]: log-sum-exp of the row's logits; may be NULL
+    const float *dz;        // backward only, as are the next
+    const float *dlse;      // [batch, heads, n] or NULL: 0
+    float *dq, *dk, *dv;    // added to; any may be NULL
+} mra_block_operands;
 
 struct mra_kernels {
     // ---- Entry by entry: `count` entries ----------------------------------------------------
@@ -176,6 +196,18 @@ struct mra_kernels {
     mra_status (*mean_pool_backward)(mra_device *device, size_t batch, int n, int width,
                                      const uint8_t *mask, const float *dy, float *dx, bool add,
                                      mra_error *err);
+
+    // ---- Attention over listed blocks -------------------------------------------------------
+
+    // z_i = sum over the pairs (i, j) of the pattern of exp(logit_ij - lse_i) v_j. Writes z,
+    // statistics (infinity and 0 in a row that is masked or has no pair: there z is 0 and lse
+    // -infinity) and, unless NULL, lse. Logits of any finite size are allowed.
+    mra_status (*block_attention)(mra_device *device, const mra_block_form *form,
+                                  const mra_block_operands *operands, mra_error *err);
+    // Adds the gradients of <dz, z> + <dlse, lse> to dq, dk, dv, given what the forward pass read
+    // and wrote. Where lse is -infinity dlse counts as 0.
+    mra_status (*block_attention_backward)(mra_device *device, const mra_block_form *form,
+                                           const mra_block_operands *operands, mra_error *err);
 
     // ---- Training ---------------------------------------------------------------------------
 

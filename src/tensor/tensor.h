@@ -29,6 +29,7 @@
 
 #include "core/arena.h"
 #include "core/error.h"
+#include "tensor/block_pattern.h"
 
 enum { MRA_MAX_RANK = 5 };
 
@@ -165,5 +166,15 @@ mra_tensor *mra_concat(mra_tape *tape, mra_tensor *const *parts, int count);
 // receives how many rows have their largest logit at the label.
 mra_tensor *mra_cross_entropy(mra_tape *tape, mra_tensor *logits, const int32_t *labels,
                               int *correct);
+
+// Softmax attention over the pairs of `pattern` (tensor/block_pattern.h): z_i = sum of
+// exp(logit_ij - lse_i) v_j, logits scale <q_i, k_j>, lse_i their log-sum-exp. q, k, v and the
+// result are [batch, heads, n, d]; mask[batch, n] on the host (NULL: all ones) takes rows out on
+// both sides. A row that is masked or has no pair gives 0. The pattern's arrays are the caller's
+// and stay as they are until the tape is reset. *lse (may be NULL) receives lse as
+// [batch, heads, n], on the tape too (-infinity where z is 0 for want of pairs).
+mra_tensor *mra_block_attention(mra_tape *tape, mra_tensor *q, mra_tensor *k, mra_tensor *v,
+                                const mra_block_pattern *pattern, float scale,
+                                const uint8_t *mask, mra_tensor **lse);
 
 #endif
