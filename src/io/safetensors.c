@@ -1,4 +1,4 @@
-// safetensors: named float32 arrays and a few strings in one file.
+// safetensors: named arrays of float32 or int32 and a few strings in one file.
 //
 // Reading trusts nothing. The header says where each array lies, and a damaged or hostile header could say
 // anything: so its length is checked against the file, every range against its shape, and all ranges together must
@@ -23,7 +23,7 @@ struct mra_safetensors {
     mra_safetensor *tensor;
     size_t count, room;
     json_t *metadata; // an object of strings
-    float *content;   // of a file that was read: all arrays
+    void *content;    // of a file that was read: all arrays
 };
 
 mra_status mra_safetensors_create(mra_safetensors **file, mra_error *err)
@@ -48,8 +48,11 @@ void mra_safetensors_free(mra_safetensors *file)
 
 // ---- Building -------------------------------------------------------------------------------------
 
-mra_status mra_safetensors_add(mra_safetensors *file, const char *name, int rank,
-                               const int64_t *shape, const float *data, mra_error *err)
+enum { ELEMENT = 4 }; // bytes, of either type
+
+static mra_status add_tensor(mra_safetensors *file, const char *name, int rank,
+                             const int64_t *shape, const float *data, const int32_t *ints,
+                             mra_error *err)
 {
     if (mra_safetensors_find(file, name))
         return mra_fail(err, MRA_BAD_INPUT, "safetensors: two arrays named %s", name);
@@ -63,7 +66,8 @@ mra_status mra_safetensors_add(mra_safetensors *file, const char *name, int rank
         file->tensor = larger;
         file->room = room;
     }
-    mra_safetensor tensor = {.name = strdup(name), .rank = rank, .size = 1, .data = data};
+    mra_safetensor tensor = {
+        .name = strdup(name), .rank = rank, .size = 1, .data = data, .ints = ints};
     if (!tensor.name)
         return mra_fail(err, MRA_NO_MEMORY, "safetensors: no memory for %s", name);
     for (int i = 0; i < rank; i++) {
@@ -72,6 +76,18 @@ mra_status mra_safetensors_add(mra_safetensors *file, const char *name, int rank
     }
     file->tensor[file->count++] = tensor;
     return MRA_OK;
+}
+
+mra_status mra_safetensors_add(mra_safetensors *file, const char *name, int rank,
+                               const int64_t *shape, const float *data, mra_error *err)
+{
+    return add_tensor(file, name, rank, shape, data, NULL, err);
+}
+
+mra_status mra_safetensors_add_ints(mra_safetensors *file, const char *name, int rank,
+                                    const int64_t *shape, const int32_t *ints, mra_error *err)
+{
+    return add_tensor(file, name, rank, shape, NULL, ints, err);
 }
 
 mra_status mra_safetensors_set(mra_safetensors *file, const char *key, const char *value,
@@ -87,8 +103,9 @@ static json_t *describe_tensor(const mra_safetensor *tensor, size_t from)
     json_t *shape = json_array();
     for (int i = 0; i < tensor->rank; i++)
         json_array_append_new(shape, json_integer((json_int_t)tensor->shape[i]));
-    return json_pack("{s:s, s:o, s:[I, I]}", "dtype", "F32", "shape", shape, "data_offsets",
-                     (json_int_t)from, (json_int_t)(from + tensor->size * sizeof(float)));
+    return json_pack("{s:s, s:o, s:[I, I]}", "dtype", tensor->ints ? "I32" : "F32", "shape",
+                     shape, "data_offsets", (json_int_t)from,
+                     (json_int_t)(from + tensor->size * ELEMENT));
 }
 
 // The header as text; NULL when memory ran out.
@@ -101,7 +118,7 @@ static char *compose_header(const mra_safetensors *file)
     for (size_t i = 0; i < file->count; i++) {
         const mra_safetensor *tensor = &file->tensor[i];
         json_object_set_new(header, tensor->name, describe_tensor(tensor, from));
-        from += tensor->size * sizeof(float);
+        from += tensor->size * ELEMENT;
     }
     char *text = json_dumps(header, JSON_COMPACT);
     json_decref(header);
@@ -119,10 +136,11 @@ mra_status mra_safetensors_write(const mra_safetensors *file, const char *path, 
         uint64_t stored = padded;
         fwrite(&stored, sizeof stored, 1, output.stream);
         fprintf(output.stream, "%s%*s", header, (int)(padded - length), "");
-        for (size_t i = 0; i < file->count; i++)
-            if (file->tensor[i].size)
-                fwrite(file->tensor[i].data, sizeof(float), file->tensor[i].size,
-                       output.stream);
+        for (size_t i = 0; i < file->count; i++) {
+            const mra_safetensor *tensor = &file->tensor[i];
+            const void *values = tensor->ints ? (const void *)tensor->ints : tensor->data;
+            if (tensor->size) fwrite(values, ELEMENT, tensor->size, output.stream);
+        }
         status = mra_output_commit(&output, err); // a failed write shows here
     }
     free(header);
@@ -148,14 +166,15 @@ static bool read_shape(const json_t *shape, mra_safetensor *tensor)
     return true;
 }
 
-// Adds one array of the header. Its offset is left in *from; the data pointer follows when all are known.
+// Adds one array of the header; its bytes begin at *from.
 static mra_status read_entry(mra_safetensors *file, const char *path, const char *name,
                              const json_t *entry, size_t bytes, size_t *from, mra_error *err)
 {
     const char *type = json_string_value(json_object_get(entry, "dtype"));
-    if (!type || strcmp(type, "F32") != 0)
-        return mra_fail(err, MRA_BAD_INPUT, "%s: array %s has type %s, expected F32", path,
-                        name, type ? type : "none");
+    const bool ints = type && strcmp(type, "I32") == 0;
+    if (!ints && (!type || strcmp(type, "F32") != 0))
+        return mra_fail(err, MRA_BAD_INPUT, "%s: array %s has type %s, expected F32 or I32",
+                        path, name, type ? type : "none");
     mra_safetensor tensor = {0};
     if (!read_shape(json_object_get(entry, "shape"), &tensor))
         return mra_fail(err, MRA_BAD_INPUT,
@@ -170,11 +189,13 @@ static mra_status read_entry(mra_safetensors *file, const char *path, const char
             "%s: array %s: data_offsets lie outside the %zu bytes of data (truncated "
             "file?)",
             path, name, bytes);
-    if ((size_t)(end - begin) != tensor.size * sizeof(float) || begin % (int)sizeof(float) != 0)
+    if ((size_t)(end - begin) != tensor.size * ELEMENT || begin % ELEMENT != 0)
         return mra_fail(err, MRA_BAD_INPUT, "%s: array %s: %lld bytes do not fit its shape",
                         path, name, (long long)(end - begin));
     *from = (size_t)begin;
-    return mra_safetensors_add(file, name, tensor.rank, tensor.shape, NULL, err);
+    const void *values = (const char *)file->content + begin;
+    return add_tensor(file, name, tensor.rank, tensor.shape, ints ? NULL : values,
+                      ints ? values : NULL, err);
 }
 
 static int compare_sizes(const void *a, const void *b)
@@ -215,9 +236,8 @@ static mra_status read_header(mra_safetensors *file, const char *path, json_t *h
         size_t from = 0, i = file->count;
         status = read_entry(file, path, name, entry, bytes, &from, err);
         if (status != MRA_OK) break;
-        file->tensor[i].data = file->content + from / sizeof(float);
         range[2 * i] = from;
-        range[2 * i + 1] = from + file->tensor[i].size * sizeof(float);
+        range[2 * i + 1] = from + file->tensor[i].size * ELEMENT;
     }
     if (status == MRA_OK && !tiles_exactly(range, file->count, bytes))
         status = mra_fail(
@@ -229,7 +249,7 @@ static mra_status read_header(mra_safetensors *file, const char *path, json_t *h
 
 // Header text and data of a file, as two allocations of the caller's.
 static mra_status load(const char *path, FILE *stream, char **header, size_t *header_bytes,
-                       float **content, size_t *content_bytes, mra_error *err)
+                       void **content, size_t *content_bytes, mra_error *err)
 {
     uint64_t length = 0;
     if (fseek(stream, 0, SEEK_END) != 0)
@@ -251,7 +271,7 @@ static mra_status load(const char *path, FILE *stream, char **header, size_t *he
     *header_bytes = length;
     *content_bytes = rest - length;
     *header = malloc(*header_bytes + 1);
-    *content = malloc(*content_bytes + sizeof(float));
+    *content = malloc(*content_bytes + ELEMENT);
     if (!*header || !*content)
         return mra_fail(err, MRA_NO_MEMORY, "%s: no memory for %zu bytes", path, rest);
     if (fread(*header, 1, *header_bytes, stream) != *header_bytes ||
@@ -302,6 +322,41 @@ const mra_safetensor *mra_safetensors_find(const mra_safetensors *file, const ch
     for (size_t i = 0; i < file->count; i++)
         if (strcmp(file->tensor[i].name, name) == 0) return &file->tensor[i];
     return NULL;
+}
+
+// "[10, 64]"
+static const char *show_shape(int rank, const int64_t *shape, char *text, size_t room)
+{
+    size_t used = (size_t)snprintf(text, room, "[");
+    for (int i = 0; i < rank && used < room; i++)
+        used += (size_t)snprintf(text + used, room - used, "%s%lld", i ? ", " : "",
+                                 (long long)shape[i]);
+    if (used < room) snprintf(text + used, room - used, "]");
+    return text;
+}
+
+mra_status mra_safetensors_fetch(const mra_safetensors *file, const char *path,
+                                 const char *name, int rank, const int *shape,
+                                 const float **values, mra_error *err)
+{
+    char expected[200], found[200];
+    int64_t wanted[MRA_SAFETENSORS_RANK];
+    for (int i = 0; i < rank; i++) wanted[i] = shape[i];
+    show_shape(rank, wanted, expected, sizeof expected);
+    const mra_safetensor *stored = mra_safetensors_find(file, name);
+    if (!stored)
+        return mra_fail(err, MRA_BAD_INPUT, "%s: no array %s; expected one of shape %s", path,
+                        name, expected);
+    if (stored->rank != rank ||
+        memcmp(stored->shape, wanted, (size_t)rank * sizeof *wanted) != 0)
+        return mra_fail(err, MRA_BAD_INPUT, "%s: array %s has shape %s, expected %s", path,
+                        name, show_shape(stored->rank, stored->shape, found, sizeof found),
+                        expected);
+    if (stored->ints)
+        return mra_fail(err, MRA_BAD_INPUT, "%s: array %s has type I32, expected F32", path,
+                        name);
+    *values = stored->data;
+    return MRA_OK;
 }
 
 const char *mra_safetensors_get(const mra_safetensors *file, const char *key)

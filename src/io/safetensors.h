@@ -1,4 +1,4 @@
-// safetensors: named float32 arrays and a few strings in one file.
+// safetensors: named arrays of float32 or int32 and a few strings in one file.
 //
 //     mra_safetensors *file;
 //     status = mra_safetensors_create(&file, &err);
@@ -10,7 +10,8 @@
 // The format (github.com/huggingface/safetensors) is as plain as a format can be: eight bytes with the
 // length of a header, the header (JSON: for every name its type, shape and the range of its bytes, and
 // a table of strings under "__metadata__"), then the arrays themselves, little-endian, row-major, one after
-// another. Every framework reads it and nothing in it can be executed. Arrays of other types than F32 are refused.
+// another. Every framework reads it and nothing in it can be executed. Arrays of other types than F32 and I32 are
+// refused.
 #ifndef MRA_IO_SAFETENSORS_H
 #define MRA_IO_SAFETENSORS_H
 
@@ -25,8 +26,10 @@ typedef struct mra_safetensor {
     char *name;
     int rank;
     int64_t shape[MRA_SAFETENSORS_RANK];
-    size_t size;       // product of shape
-    const float *data; // of a file that was read: owned by it; of one to be written: borrowed
+    size_t size; // product of shape
+    // One of the two is set. Of a file that was read: owned by it; of one to be written: borrowed.
+    const float *data;
+    const int32_t *ints;
 } mra_safetensor;
 
 typedef struct mra_safetensors mra_safetensors; // opaque: the content of one file
@@ -38,6 +41,9 @@ void mra_safetensors_free(mra_safetensors *file);
 // there already is MRA_BAD_INPUT.
 mra_status mra_safetensors_add(mra_safetensors *file, const char *name, int rank,
                                const int64_t *shape, const float *data, mra_error *err);
+// The same for int32.
+mra_status mra_safetensors_add_ints(mra_safetensors *file, const char *name, int rank,
+                                    const int64_t *shape, const int32_t *ints, mra_error *err);
 // Sets a string of the metadata; key and value are copied.
 mra_status mra_safetensors_set(mra_safetensors *file, const char *key, const char *value,
                                mra_error *err);
@@ -46,11 +52,17 @@ mra_status mra_safetensors_set(mra_safetensors *file, const char *key, const cha
 mra_status mra_safetensors_write(const mra_safetensors *file, const char *path, mra_error *err);
 
 // Reads a whole file. A truncated or damaged one, arrays that overlap, leave gaps or do not fit their
-// shape, and types other than F32 are MRA_BAD_INPUT naming the file and the array; MRA_IO when it cannot be read.
+// shape, and types other than F32 and I32 are MRA_BAD_INPUT naming the file and the array; MRA_IO when it cannot
+// be read.
 mra_status mra_safetensors_read(mra_safetensors **file, const char *path, mra_error *err);
 // Index from 0 until NULL, in the order of the header; and by name (NULL: not there).
 const mra_safetensor *mra_safetensors_at(const mra_safetensors *file, size_t index);
 const mra_safetensor *mra_safetensors_find(const mra_safetensors *file, const char *name);
+// The floats of the array `name`, which belong to the file. One that is missing, is not float32 or has another shape
+// than `shape` is MRA_BAD_INPUT naming `path`, the array, what was found and what was expected.
+mra_status mra_safetensors_fetch(const mra_safetensors *file, const char *path,
+                                 const char *name, int rank, const int *shape,
+                                 const float **values, mra_error *err);
 // A string of the metadata, NULL if it is not there.
 const char *mra_safetensors_get(const mra_safetensors *file, const char *key);
 

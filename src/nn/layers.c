@@ -118,38 +118,19 @@ mra_status mra_parameters_store(const mra_parameters *parameters, const char *pr
     return status;
 }
 
-// "[10, 64]"
-static const char *show_shape(int rank, const int64_t *shape, char *text, size_t room)
-{
-    size_t used = (size_t)snprintf(text, room, "[");
-    for (int i = 0; i < rank && used < room; i++)
-        used += (size_t)snprintf(text + used, room - used, "%s%lld", i ? ", " : "",
-                                 (long long)shape[i]);
-    if (used < room) snprintf(text + used, room - used, "]");
-    return text;
-}
-
 mra_status mra_parameters_fetch(const mra_parameters *parameters, const char *prefix,
                                 const mra_safetensors *file, const char *path, float *values,
                                 mra_error *err)
 {
     for (int i = 0; i < parameters->count; i++) {
         const mra_tensor *tensor = parameters->list[i].tensor;
-        char name[2 * MRA_PARAMETER_NAME], expected[100], found[100];
+        const float *stored;
+        char name[2 * MRA_PARAMETER_NAME];
         snprintf(name, sizeof name, "%s%s", prefix, parameters->list[i].name);
-        int64_t shape[MRA_MAX_RANK];
-        for (int k = 0; k < tensor->rank; k++) shape[k] = tensor->shape[k];
-        show_shape(tensor->rank, shape, expected, sizeof expected);
-        const mra_safetensor *stored = mra_safetensors_find(file, name);
-        if (!stored)
-            return mra_fail(err, MRA_BAD_INPUT, "%s: no array %s; expected one of shape %s",
-                            path, name, expected);
-        if (stored->rank != tensor->rank ||
-            memcmp(stored->shape, shape, (size_t)tensor->rank * sizeof *shape) != 0)
-            return mra_fail(err, MRA_BAD_INPUT, "%s: array %s has shape %s, expected %s", path,
-                            name, show_shape(stored->rank, stored->shape, found, sizeof found),
-                            expected);
-        memcpy(values, stored->data, tensor->size * sizeof *values);
+        mra_status status =
+            mra_safetensors_fetch(file, path, name, tensor->rank, tensor->shape, &stored, err);
+        if (status != MRA_OK) return status;
+        memcpy(values, stored, tensor->size * sizeof *values);
         values += tensor->size;
     }
     return MRA_OK;

@@ -96,6 +96,71 @@ static void test_other_writers(void **state)
     mra_safetensors_free(file);
 }
 
+// int32 beside float32: the bits come back, and each array knows its type.
+static void test_ints(void **state)
+{
+    (void)state;
+    const int32_t ints[4] = {0, -1, INT32_MAX, INT32_MIN};
+    const float floats[3] = {1, 2, 3};
+    mra_safetensors *file;
+    const char *path = scratch_path("ints.safetensors");
+    assert_int_equal(mra_safetensors_create(&file, NULL), MRA_OK);
+    assert_int_equal(mra_safetensors_add_ints(file, "blocks", 2, (int64_t[]){2, 2}, ints, NULL),
+                     MRA_OK);
+    assert_int_equal(mra_safetensors_add(file, "x", 1, (int64_t[]){3}, floats, NULL), MRA_OK);
+    assert_int_equal(mra_safetensors_write(file, path, NULL), MRA_OK);
+    mra_safetensors_free(file);
+    size_t bytes;
+    char *content = scratch_read(path, &bytes);
+    const char entry[] =
+        "\"blocks\":{\"dtype\":\"I32\",\"shape\":[2,2],\"data_offsets\":[0,16]}";
+    assert_non_null(strstr(content + 8, entry));
+    free(content);
+    assert_int_equal(mra_safetensors_read(&file, path, NULL), MRA_OK);
+    const mra_safetensor *blocks = mra_safetensors_find(file, "blocks");
+    assert_null(blocks->data);
+    assert_memory_equal(blocks->ints, ints, sizeof ints);
+    const mra_safetensor *x = mra_safetensors_find(file, "x");
+    assert_null(x->ints);
+    assert_memory_equal(x->data, floats, sizeof floats);
+    mra_safetensors_free(file);
+}
+
+static void refuse_fetch(const mra_safetensors *file, const char *name, int rank,
+                         const int *shape, const char *expected)
+{
+    mra_error err = {0};
+    const float *values;
+    assert_int_equal(
+        mra_safetensors_fetch(file, "w.safetensors", name, rank, shape, &values, &err),
+        MRA_BAD_INPUT);
+    assert_string_equal(err.message, expected);
+}
+
+static void test_fetch(void **state)
+{
+    (void)state;
+    const int32_t ints[2] = {1, 2};
+    const float floats[6] = {1, 2, 3, 4, 5, 6}, *values;
+    mra_safetensors *file;
+    assert_int_equal(mra_safetensors_create(&file, NULL), MRA_OK);
+    assert_int_equal(mra_safetensors_add_ints(file, "i", 1, (int64_t[]){2}, ints, NULL),
+                     MRA_OK);
+    assert_int_equal(mra_safetensors_add(file, "x", 2, (int64_t[]){2, 3}, floats, NULL),
+                     MRA_OK);
+    assert_int_equal(mra_safetensors_fetch(file, "w", "x", 2, (int[]){2, 3}, &values, NULL),
+                     MRA_OK);
+    assert_ptr_equal(values, floats);
+    refuse_fetch(file, "y", 1, (int[]){4},
+                 "w.safetensors: no array y; expected one of shape [4]");
+    refuse_fetch(file, "x", 2, (int[]){3, 2},
+                 "w.safetensors: array x has shape [2, 3], expected [3, 2]");
+    refuse_fetch(file, "x", 1, (int[]){2},
+                 "w.safetensors: array x has shape [2, 3], expected [2]");
+    refuse_fetch(file, "i", 1, (int[]){2}, "w.safetensors: array i has type I32, expected F32");
+    mra_safetensors_free(file);
+}
+
 static void refuse_bytes(const void *bytes, size_t count, const char *expected)
 {
     mra_error err = {0};
@@ -126,7 +191,7 @@ static void test_bad_headers(void **state)
     refuse_header("{\"a\":", "not a JSON object");
     refuse_header("{\"a\":3}", "array a has type none");
     refuse_header("{\"a\":{\"dtype\":\"F16\",\"shape\":[4],\"data_offsets\":[0,8]}}",
-                  "array a has type F16, expected F32");
+                  "array a has type F16, expected F32 or I32");
     refuse_header("{\"a\":{\"dtype\":\"F32\",\"shape\":[-2],\"data_offsets\":[0,8]}}", "shape");
     refuse_header("{\"a\":{\"dtype\":\"F32\",\"shape\":[2.0],\"data_offsets\":[0,8]}}",
                   "shape");
@@ -180,6 +245,7 @@ int main(void)
         cmocka_unit_test(test_golden_write),  cmocka_unit_test(test_golden_read),
         cmocka_unit_test(test_other_writers), cmocka_unit_test(test_bad_headers),
         cmocka_unit_test(test_truncated),     cmocka_unit_test(test_cannot_read_or_write),
+        cmocka_unit_test(test_ints),          cmocka_unit_test(test_fetch),
     };
     return cmocka_run_group_tests_name("io/safetensors", tests, scratch_make, scratch_remove);
 }
