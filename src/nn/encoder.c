@@ -14,8 +14,13 @@
 // different lengths come in several shapes, and each block therefore keeps a small cache of layers: the one for
 // a shape is made when the shape is first seen and reused afterwards. A block needs layers of its own, since the
 // backward pass returns to what the forward pass left in them. When the cache is full the layer
-// that has been idle longest is given up. Methods with learned parameters per position cannot be
-// cached by shape; they need batches of one shape and are refused here.
+// that has been idle longest is given up.
+//
+// What an attention method learns belongs to the network, not to a layer that may be given up: it is made
+// once, for the longest sequence, joins the list that the optimiser updates and a checkpoint stores, and
+// is lent to the layers of every shape. Most of it is a block's own (`encoder.block0.attention.filter`); what
+// a method shares between layers, as Linformer's $E$ in the published code, is there once
+// (`encoder.attention.projection`), and the gradients of all blocks add up in it.
 
 #include "nn/encoder.h"
 
@@ -33,6 +38,7 @@ typedef struct attention_cache {
 typedef struct encoder_block {
     mra_norm_layer attention_norm, feed_forward_norm;
     mra_linear_layer query, key, value, out, expand, contract;
+    mra_tensor *learned[MRA_METHOD_PARAMETERS]; // what the attention method learns
     attention_cache attention;
     mra_tensor *projection[3]; // of the last pass
 } encoder_block;
@@ -82,9 +88,75 @@ static mra_status add_norm(mra_norm_layer *layer, mra_parameters *parameters, in
     return mra_norm_layer_create(layer, parameters, name, width, err);
 }
 
-static mra_status create_block(encoder_block *block, mra_parameters *parameters, int index,
-                               const mra_encoder_options *options, mra_error *err)
+// What an attention layer of block `block` for batches of this shape is made from. `assignment` has room for
+// MRA_ATTENTION_SETTINGS strings and is used as long as the request is.
+static mra_attention_request request_attention(const mra_encoder *encoder, int block, int batch,
+                                               int n, const char **assignment)
 {
+    const mra_encoder_options *options = &encoder->options;
+    for (int i = 0; i < options->settings; i++) assignment[i] = options->setting[i];
+    return (mra_attention_request){
+        .method = options->method,
+        .device = encoder->device,
+        .shape = {.batch = batch, .heads = options->heads, .n = n, .d = options->head_dim},
+        .seed = options->seed + (uint64_t)block,
+        .assignments = assignment,
+        .assignment_count = options->settings,
+        .positions = options->positions,
+        .parameters = encoder->block[block].learned};
+}
+
+// Adds one parameter of an attention method to the network, with its first values.
+static mra_status add_learned(mra_tensor **tensor, mra_parameters *parameters, const char *name,
+                              const mra_method_parameter *learned, uint64_t seed,
+                              mra_error *err)
+{
+    mra_status status = mra_parameters_add(parameters, tensor, name, learned->rank,
+                                           learned->shape, MRA_INITIAL_ZERO, 0, err);
+    if (status != MRA_OK) return status;
+    const size_t bytes = (*tensor)->size * sizeof(float);
+    float *values = malloc(bytes);
+    if (!values) return mra_fail(err, MRA_NO_MEMORY, "%s: no memory", name);
+    mra_method_parameter_draw(learned, seed, values);
+    status =
+        parameters->device->to_device(parameters->device, (*tensor)->data, values, bytes, err);
+    free(values);
+    return status;
+}
+
+// Everything that the attention method of block `index` learns: the block's own, or, for what
+// all layers share, that of the first block.
+static mra_status add_attention(mra_encoder *encoder, mra_parameters *parameters, int index,
+                                mra_error *err)
+{
+    const char *assignment[MRA_ATTENTION_SETTINGS];
+    mra_method_parameter learned[MRA_METHOD_PARAMETERS];
+    mra_tensor **own = encoder->block[index].learned;
+    const mra_attention_request request =
+        request_attention(encoder, index, 1, encoder->options.positions, assignment);
+    int count;
+    mra_status status = mra_attention_learned(&request, learned, &count, err);
+    for (int i = 0; i < count && status == MRA_OK; i++) {
+        char name[MRA_PARAMETER_NAME];
+        const bool shared = learned[i].shared_by_layers;
+        if (shared && index > 0) {
+            own[i] = encoder->block[0].learned[i];
+            continue;
+        }
+        if (shared)
+            snprintf(name, sizeof name, "encoder.attention.%s", learned[i].name);
+        else
+            snprintf(name, sizeof name, "encoder.block%d.attention.%s", index, learned[i].name);
+        status = add_learned(&own[i], parameters, name, &learned[i], request.seed, err);
+    }
+    return status;
+}
+
+static mra_status create_block(mra_encoder *encoder, mra_parameters *parameters, int index,
+                               mra_error *err)
+{
+    const mra_encoder_options *options = &encoder->options;
+    encoder_block *block = &encoder->block[index];
     int dim = options->dim, inner = options->heads * options->head_dim,
         hidden = options->hidden;
     mra_status status =
@@ -95,6 +167,7 @@ static mra_status create_block(encoder_block *block, mra_parameters *parameters,
         status = add_linear(&block->key, parameters, index, "key", dim, inner, err);
     if (status == MRA_OK)
         status = add_linear(&block->value, parameters, index, "value", dim, inner, err);
+    if (status == MRA_OK) status = add_attention(encoder, parameters, index, err);
     if (status == MRA_OK)
         status = add_linear(&block->out, parameters, index, "out", inner, dim, err);
     if (status == MRA_OK)
@@ -110,23 +183,10 @@ static mra_status create_block(encoder_block *block, mra_parameters *parameters,
 static mra_status make_attention(const mra_encoder *encoder, int block, int batch, int n,
                                  mra_attention_layer **layer, mra_error *err)
 {
-    const mra_encoder_options *options = &encoder->options;
     const char *assignment[MRA_ATTENTION_SETTINGS];
-    for (int i = 0; i < options->settings; i++) assignment[i] = options->setting[i];
-    mra_shape shape = {.batch = batch, .heads = options->heads, .n = n, .d = options->head_dim};
-    mra_status status = mra_attention_layer_create(layer, options->method, encoder->device,
-                                                   shape, options->seed + (uint64_t)block,
-                                                   assignment, options->settings, err);
-    if (status == MRA_OK && (*layer)->parameters > 0) {
-        mra_attention_layer_free(*layer);
-        *layer = NULL;
-        return mra_fail(
-            err, MRA_BAD_INPUT,
-            "attention method %s learns parameters of its own; this encoder does not "
-            "train those",
-            options->method);
-    }
-    return status;
+    const mra_attention_request request =
+        request_attention(encoder, block, batch, n, assignment);
+    return mra_attention_layer_make(layer, &request, err);
 }
 
 // Makes a layer for the longest sequence once and gives it back: what is wrong with the options shows now.
@@ -149,20 +209,19 @@ mra_status mra_encoder_create(mra_encoder **encoder, const mra_encoder_options *
     made->options = *options;
     made->device = parameters->device;
     int dim = options->dim;
-    status = try_attention(made, err);
-    if (status == MRA_OK)
-        status = mra_parameters_add(parameters, &made->tokens, "encoder.tokens", 2,
-                                    (int[]){options->vocabulary, dim}, MRA_INITIAL_NORMAL,
-                                    0.02f, err);
+    status =
+        mra_parameters_add(parameters, &made->tokens, "encoder.tokens", 2,
+                           (int[]){options->vocabulary, dim}, MRA_INITIAL_NORMAL, 0.02f, err);
     if (status == MRA_OK)
         status = mra_parameters_add(parameters, &made->positions, "encoder.positions", 2,
                                     (int[]){options->positions, dim}, MRA_INITIAL_NORMAL, 0.02f,
                                     err);
     for (int i = 0; i < options->blocks && status == MRA_OK; i++)
-        status = create_block(&made->block[i], parameters, i, options, err);
+        status = create_block(made, parameters, i, err);
     if (status == MRA_OK)
         status = mra_norm_layer_create(&made->final_norm, parameters, "encoder.final_norm", dim,
                                        err);
+    if (status == MRA_OK) status = try_attention(made, err);
     if (status == MRA_OK)
         *encoder = made;
     else

@@ -29,8 +29,10 @@ typedef struct mra_encoder_options {
 
 typedef struct mra_encoder mra_encoder; // opaque
 
-// Adds its parameters ("encoder....") to `parameters`, which must live as long as the encoder. Sizes that do not
-// fit together and attention options that the method refuses are MRA_BAD_INPUT.
+// Adds its parameters ("encoder....") to `parameters`, which must live as long as the encoder; what the attention
+// method learns is among them, "encoder.block0.attention.NAME" for each block or, where the method shares it
+// between layers, "encoder.attention.NAME" once. Sizes that do not fit together and attention options that the
+// method refuses are MRA_BAD_INPUT.
 mra_status mra_encoder_create(mra_encoder **encoder, const mra_encoder_options *options,
                               mra_parameters *parameters, mra_error *err);
 void mra_encoder_free(mra_encoder *encoder);
