@@ -9,7 +9,6 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "attention/attention.h"
 #include "core/core.h"
 
 // ---- Reading
@@ -118,32 +117,6 @@ void mra_cli_free_arrays(mra_cli_arrays *arrays)
     *arrays = (mra_cli_arrays){0};
 }
 
-// ---- Running
-// ---------------------------------------------------------------------------------
-
-mra_status mra_cli_run_method(const mra_cli_common *common, const char *method,
-                              const mra_cli_words *set, const mra_cli_arrays *arrays, float *z,
-                              float *dq, float *dk, float *dv, mra_error *err)
-{
-    mra_device *device = NULL;
-    mra_attention_layer *layer = NULL;
-    mra_tape *tape = NULL;
-    mra_status status = mra_cli_device(&device, common, err);
-    if (status == MRA_OK)
-        status = mra_attention_layer_create(&layer, method, device, arrays->shape, common->seed,
-                                            set->word, set->count, err);
-    if (status == MRA_OK) status = mra_attention_layer_check(layer, err);
-    if (status == MRA_OK) status = mra_tape_create(&tape, device, err);
-    if (status == MRA_OK)
-        status = mra_attention_run(layer, tape, arrays->q.data, arrays->k.data, arrays->v.data,
-                                   arrays->mask, z, dq != NULL ? arrays->dout.data : NULL, dq,
-                                   dk, dv, err);
-    if (tape != NULL) mra_tape_free(tape);
-    if (layer != NULL) mra_attention_layer_free(layer);
-    if (device != NULL) mra_device_close(device);
-    return status;
-}
-
 // ---- Writing
 // ---------------------------------------------------------------------------------
 
@@ -207,8 +180,9 @@ mra_status mra_cli_write_arrays(const mra_cli_output *outputs, int count, const 
     for (int i = 0; i < count && status == MRA_OK; i++) {
         if (outputs[i].path == NULL) continue;
         stage_name(staged[i], outputs[i].path);
-        status =
-            mra_npy_write(staged[i], MRA_NPY_F4, like->rank, like->shape, outputs[i].data, err);
+        status = outputs[i].file ? mra_safetensors_write(outputs[i].file, staged[i], err)
+                                 : mra_npy_write(staged[i], MRA_NPY_F4, like->rank, like->shape,
+                                                 outputs[i].data, err);
         if (status != MRA_OK) status = fail_by_name(err, staged[i], outputs[i].path);
     }
     for (int i = 0; i < count && status == MRA_OK; i++) {

@@ -8,6 +8,7 @@
 #include "core/error.h"
 #include "cli/cli.h"
 #include "io/npy.h"
+#include "io/safetensors.h"
 #include "mra/mra.h"
 
 // Which files to read; NULL for one that is not wanted.
@@ -30,19 +31,15 @@ mra_status mra_cli_read_arrays(mra_cli_arrays *arrays, const mra_cli_inputs *inp
                                mra_error *err);
 void mra_cli_free_arrays(mra_cli_arrays *arrays);
 
-// Runs `method` with the options `set` ("key=value") on what was read. z, dq, dk, dv: arrays of
-// q's size; the gradients are computed, for arrays->dout, if dq is not NULL.
-mra_status mra_cli_run_method(const mra_cli_common *common, const char *method,
-                              const mra_cli_words *set, const mra_cli_arrays *arrays, float *z,
-                              float *dq, float *dk, float *dv, mra_error *err);
-
-// One file to write: float32 of q's shape. `option` is what the user called it, for messages.
+// One file to write: .npy, float32 of q's shape; or, with `file`, that safetensors file.
+// `option` is what the user called it, for messages.
 typedef struct mra_cli_output {
     const char *option, *path;
     const float *data;
+    const mra_safetensors *file;
 } mra_cli_output;
 
-// Writes all `count` (at most 8) files, with the shape of `like`, or none: every file is
+// Writes all `count` (at most 8) files, arrays with the shape of `like` (NULL where there are none), or none: every file is
 // complete on disk under a temporary name before the first gets its final name. Outputs with a
 // NULL path are left out; two outputs of the same path, or a folder as path, are MRA_BAD_INPUT.
 mra_status mra_cli_write_arrays(const mra_cli_output *outputs, int count, const mra_npy *like,

@@ -2,6 +2,7 @@
 
 #include "cli/arrays.h"
 #include "cli/cli.h"
+#include "cli/weights.h"
 
 #include "core/core.h"
 
@@ -9,6 +10,7 @@ struct arguments {
     mra_cli_common common;
     const char *method, *q, *k, *v, *mask, *out;
     mra_cli_words set;
+    mra_cli_weight_files files;
 };
 
 static const mra_cli_option options[] = {
@@ -54,13 +56,15 @@ static const mra_cli_option options[] = {
      .required = true,
      .offset = offsetof(struct arguments, out),
      .help = "Receives the output: float32, of the shape of the queries."},
+    MRA_CLI_WEIGHT_OPTIONS(struct arguments),
     {0}};
 
 const mra_cli_command mra_cli_command_attend = {
     .name = "attend",
     .summary = "attention of any method on .npy arrays",
     .synopsis = (const char *const[]){"--method NAME [--set KEY=VALUE]... --q FILE --k FILE "
-                                      "--v FILE [--mask FILE] --out FILE",
+                                      "--v FILE [--mask FILE] --out FILE [--weights FILE] "
+                                      "[--save-weights FILE] [--dump-random FILE]",
                                       NULL},
     .description =
         (const char *const[]){
@@ -68,6 +72,9 @@ const mra_cli_command mra_cli_command_attend = {
             "for arrays in NumPy's .npy format: [n, d] for one head, [heads, n, d], or "
             "[batch, heads, n, d], of float16, float32 or float64, all three of the same "
             "shape.",
+            "What a method learns (`mra methods NAME` lists it) comes from --weights or is "
+            "drawn with --seed, as is all else that is random; --save-weights and "
+            "--dump-random write both down, so that another program can compute the same.",
             "The output appears whole under its name or not at all. An input with a NaN or "
             "an infinity is refused.",
             NULL},
@@ -75,6 +82,8 @@ const mra_cli_command mra_cli_command_attend = {
         (const char *const[]){
             "mra attend --method exact --q q.npy --k k.npy --v v.npy --out z.npy",
             "mra attend --method mra2 --set blocks=4 --q q.npy --k k.npy --v v.npy --out z.npy",
+            "mra attend --method linformer --weights w.safetensors --q q.npy --k k.npy "
+            "--v v.npy --out z.npy",
             NULL},
     .options = options,
     .run = mra_cli_attend};
@@ -88,16 +97,24 @@ int mra_cli_attend(int argc, char **argv)
     mra_cli_inputs inputs = {
         .q = arguments.q, .k = arguments.k, .v = arguments.v, .mask = arguments.mask};
     mra_cli_arrays arrays = {0};
+    mra_cli_weights weights = {0};
     float *z = NULL;
     mra_error err = {0};
     mra_status status = mra_cli_read_arrays(&arrays, &inputs, &err);
     if (status == MRA_OK && (z = mra_aligned_calloc(arrays.q.size, sizeof *z)) == NULL)
         status = mra_fail(&err, MRA_NO_MEMORY, "no memory for the output");
     if (status == MRA_OK)
+        status = mra_cli_weights_open(&weights, &arguments.files, NULL, false,
+                                      arguments.common.seed, &err);
+    if (status == MRA_OK)
         status = mra_cli_run_method(&arguments.common, arguments.method, &arguments.set,
-                                    &arrays, z, NULL, NULL, NULL, &err);
-    mra_cli_output output = {.option = "out", .path = arguments.out, .data = z};
-    if (status == MRA_OK) status = mra_cli_write_arrays(&output, 1, &arrays.q, &err);
+                                    &weights, &arrays, z, NULL, NULL, NULL, &err);
+    mra_cli_output outputs[1 + MRA_CLI_WEIGHT_OUTPUTS] = {
+        {.option = "out", .path = arguments.out, .data = z}};
+    mra_cli_weights_outputs(&weights, outputs + 1);
+    if (status == MRA_OK)
+        status = mra_cli_write_arrays(outputs, 1 + MRA_CLI_WEIGHT_OUTPUTS, &arrays.q, &err);
+    mra_cli_weights_close(&weights);
     mra_aligned_free(z);
     mra_cli_free_arrays(&arrays);
     return status == MRA_OK ? 0 : mra_cli_fail(&err);

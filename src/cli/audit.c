@@ -13,6 +13,7 @@ struct arguments {
     const char *q, *k, *v, *mask;
     mra_cli_words methods, budgets, set;
     int64_t repeats;
+    mra_cli_weight_files files;
 };
 
 static const mra_cli_option options[] = {
@@ -66,27 +67,31 @@ static const mra_cli_option options[] = {
      .high = 1000,
      .offset = offsetof(struct arguments, repeats),
      .help = "How often each time is taken; the median is shown."},
+    MRA_CLI_WEIGHT_OPTIONS(struct arguments),
     {0}};
 
 const mra_cli_command mra_cli_command_audit = {
     .name = "audit",
     .summary = "error, entropy, time and memory of methods on given heads",
     .synopsis =
-        (const char *const[]){"--q FILE --k FILE [--v FILE] [--mask FILE] [--methods A,B,...] "
-                              "[--budgets B,B,...] [--set KEY=VALUE]... [--repeats N]",
-                              NULL},
+        (const char *const[]){
+            "--q FILE --k FILE [--v FILE] [--mask FILE] [--methods A,B,...] "
+            "[--budgets B,B,...] [--set KEY=VALUE]... [--repeats N] [--weights FILE] "
+            "[--save-weights FILE] [--dump-random FILE]",
+            NULL},
     .description =
         (const char *const[]){
             "Prints a table with tabs to stdout, one row per head, method and budget:",
             "batch, head: which head, from 0. method, blocks: the method and its budget, - "
             "for a method without one. n, d: the head's shape. entropy: of exact attention, "
             "the mean over rows in nats, computed in float64. relative_error: ||Z^ - Z||_F "
-            "/ ||Z||_F against exact attention. forward_ms, both_ms: milliseconds of a "
+            "/ ||Z||_F against exact attention, of what `mra attend` gives for all heads "
+            "together. forward_ms, both_ms: milliseconds of a "
             "forward pass, and of forward and backward, for this head alone; medians, the "
             "methods taking turns. peak_bytes: peak resident memory of forward and backward "
             "above the inputs (outputs, gradients, workspace), measured in a process of its "
             "own.",
-            NULL},
+            "What methods learn comes from --weights or is drawn with --seed.", NULL},
     .examples =
         (const char *const[]){
             "mra audit --q q.npy --k k.npy --v v.npy --methods exact,mra2 --budgets 1,2,4,8",
@@ -102,26 +107,29 @@ typedef struct audit {
     mra_shape head_shape; // [1, 1, n, d]
     const mra_cli_arrays *inputs;
     mra_cli_rivals rivals, exact; // exact: the reference alone
-    const float *v;               // of all heads
-    float *made_v;                // if v was not given
-    float *z, *exact_z, *dz, *dq, *dk, *dv;
-    double *entropy; // of all heads
+    mra_cli_weights weights;
+    const float *v;                 // of all heads
+    float *made_v;                  // if v was not given
+    float *z, *dz, *dq, *dk, *dv;   // of one head
+    float *approximate_z, *exact_z; // of all heads
+    double *entropy, *error;        // of all heads; of all rivals and heads
 } audit;
 
 static mra_status allocate(audit *a, mra_error *err)
 {
     size_t head = (size_t)a->head_shape.n * (size_t)a->head_shape.d;
     size_t all = a->inputs->q.size, heads = all / head;
-    float **arrays[] = {&a->z, &a->exact_z, &a->dz, &a->dq, &a->dk, &a->dv};
+    float **arrays[] = {&a->z, &a->dz, &a->dq, &a->dk, &a->dv, &a->approximate_z, &a->exact_z};
     bool complete = true;
     for (size_t i = 0; i < sizeof arrays / sizeof *arrays; i++) {
-        *arrays[i] = mra_aligned_calloc(head, sizeof(float));
+        *arrays[i] = mra_aligned_calloc(i < 5 ? head : all, sizeof(float));
         complete = complete && *arrays[i] != NULL;
     }
     a->entropy = mra_aligned_calloc(heads, sizeof *a->entropy);
+    a->error = mra_aligned_calloc(heads * (size_t)a->rivals.count, sizeof *a->error);
     a->v = a->inputs->v.data;
     if (a->v == NULL) a->v = a->made_v = mra_aligned_calloc(all, sizeof(float));
-    if (!complete || a->entropy == NULL || a->v == NULL)
+    if (!complete || a->entropy == NULL || a->error == NULL || a->v == NULL)
         return mra_fail(err, MRA_NO_MEMORY, "no memory for %zu heads of %zu values", heads,
                         head);
     uint64_t seed = a->arguments->common.seed;
@@ -134,9 +142,12 @@ static void release(audit *a)
 {
     mra_cli_free_rivals(&a->rivals);
     mra_cli_free_rivals(&a->exact);
-    float *arrays[] = {a->z, a->exact_z, a->dz, a->dq, a->dk, a->dv, a->made_v};
+    mra_cli_weights_close(&a->weights);
+    float *arrays[] = {a->z,       a->dz,    a->dq, a->dk, a->dv, a->approximate_z,
+                       a->exact_z, a->made_v};
     for (size_t i = 0; i < sizeof arrays / sizeof *arrays; i++) mra_aligned_free(arrays[i]);
     mra_aligned_free(a->entropy);
+    mra_aligned_free(a->error);
     if (a->device != NULL) mra_device_close(a->device);
 }
 
@@ -175,22 +186,20 @@ static mra_status peak_of(audit *a, const mra_cli_rival *rival, mra_memory *memo
     return mra_measure_method_peak(&request, memory, err);
 }
 
-// Measures one rival on the head it points at and prints its row.
+// Measures the memory of one rival on the head it points at and prints its row.
 static mra_status print_row(audit *a, size_t head, const mra_cli_rival *rival,
                             const mra_timing *forward, const mra_timing *both, mra_error *err)
 {
-    size_t count = (size_t)a->head_shape.n * (size_t)a->head_shape.d;
-    size_t heads = (size_t)a->inputs->shape.heads;
+    size_t heads = (size_t)a->inputs->shape.heads, all = heads * (size_t)a->inputs->shape.batch;
     mra_memory memory = {0};
     char budget[64];
     mra_cli_budget_text(rival, budget, sizeof budget);
-    mra_status status = mra_instance_forward((void *)&rival->instance, err);
-    if (status == MRA_OK) status = peak_of(a, rival, &memory, err);
+    mra_status status = peak_of(a, rival, &memory, err);
     if (status != MRA_OK) return status;
     printf("%zu\t%zu\t%s\t%s\t%d\t%d\t%.6g\t%.6g\t%.6g\t%.6g\t%zu\n", head / heads,
            head % heads, rival->method->name, budget, a->head_shape.n, a->head_shape.d,
-           a->entropy[head], mra_relative_error(a->z, a->exact_z, count), 1e3 * forward->median,
-           1e3 * both->median, memory.above);
+           a->entropy[head], a->error[(size_t)(rival - a->rivals.rival) * all + head],
+           1e3 * forward->median, 1e3 * both->median, memory.above);
     fflush(stdout);
     return MRA_OK;
 }
@@ -198,16 +207,39 @@ static mra_status print_row(audit *a, size_t head, const mra_cli_rival *rival,
 static mra_status audit_head(audit *a, size_t head, mra_error *err)
 {
     mra_timing forward[MRA_CLI_MAX_RIVALS], both[MRA_CLI_MAX_RIVALS];
-    mra_instance *exact = &a->exact.rival[0].instance;
-    point_at(a, exact, head);
-    exact->z = a->exact_z;
-    mra_status status = mra_instance_forward(exact, err);
     for (int i = 0; i < a->rivals.count; i++) point_at(a, &a->rivals.rival[i].instance, head);
-    if (status == MRA_OK)
-        status =
-            mra_cli_time_rivals(&a->rivals, (int)a->arguments->repeats, forward, both, err);
+    mra_status status =
+        mra_cli_time_rivals(&a->rivals, (int)a->arguments->repeats, forward, both, err);
     for (int i = 0; i < a->rivals.count && status == MRA_OK; i++)
         status = print_row(a, head, &a->rivals.rival[i], &forward[i], &both[i], err);
+    return status;
+}
+
+// One forward pass of a rival over all heads at once, as `mra attend` does it: methods learn and
+// draw for each head of a layer, so a head alone would not be the same.
+static mra_status run_whole(audit *a, mra_cli_rival *rival, float *z, mra_error *err)
+{
+    mra_status status = mra_cli_create_rival(rival, a->device, a->inputs->shape,
+                                             a->arguments->common.seed, &a->weights, err);
+    point_at(a, &rival->instance, 0);
+    rival->instance.z = z;
+    if (status == MRA_OK) status = mra_instance_forward(&rival->instance, err);
+    mra_cli_release_rival(rival);
+    return status;
+}
+
+static mra_status measure_errors(audit *a, mra_error *err)
+{
+    const size_t count = (size_t)a->head_shape.n * (size_t)a->head_shape.d;
+    const size_t heads = a->inputs->q.size / count;
+    mra_status status = run_whole(a, &a->exact.rival[0], a->exact_z, err);
+    for (int i = 0; i < a->rivals.count && status == MRA_OK; i++) {
+        status = run_whole(a, &a->rivals.rival[i], a->approximate_z, err);
+        for (size_t h = 0; h < heads && status == MRA_OK; h++)
+            a->error[(size_t)i * heads + h] =
+                mra_relative_error(a->approximate_z + h * count, a->exact_z + h * count, count);
+    }
+    if (status == MRA_OK) status = mra_cli_weights_check(&a->weights, err);
     return status;
 }
 
@@ -222,10 +254,12 @@ static mra_status prepare(audit *a, mra_error *err)
         status = mra_cli_list_rivals(&a->exact, &reference, &none, &none, err);
     if (status == MRA_OK) status = mra_cli_device(&a->device, &arguments->common, err);
     if (status == MRA_OK)
-        status = mra_cli_create_rivals(&a->rivals, a->device, a->head_shape, seed, err);
-    if (status == MRA_OK)
-        status = mra_cli_create_rivals(&a->exact, a->device, a->head_shape, seed, err);
+        status = mra_cli_weights_open(&a->weights, &arguments->files, NULL,
+                                      mra_cli_several_methods(&a->rivals), seed, err);
     if (status == MRA_OK) status = allocate(a, err);
+    if (status == MRA_OK) status = measure_errors(a, err);
+    if (status == MRA_OK)
+        status = mra_cli_create_rivals(&a->rivals, a->device, a->head_shape, seed, NULL, err);
     if (status == MRA_OK)
         status =
             mra_measure_entropy(a->inputs->shape, a->inputs->q.data, a->inputs->k.data,
@@ -237,6 +271,7 @@ static mra_status run_audit(audit *a, mra_error *err)
 {
     size_t heads = (size_t)a->inputs->shape.batch * (size_t)a->inputs->shape.heads;
     mra_status status = prepare(a, err);
+    if (status == MRA_OK) status = mra_cli_weights_write(&a->weights, err);
     if (status != MRA_OK) return status;
     printf("batch\thead\tmethod\tblocks\tn\td\tentropy\trelative_error\tforward_ms\tboth_ms\t"
            "peak_bytes\n");

@@ -22,6 +22,7 @@ struct arguments {
     int64_t heads, d, repeats;
     const char *blocks;
     mra_cli_words methods, set;
+    mra_cli_weight_files files;
 };
 
 static const mra_cli_option options[] = {
@@ -74,15 +75,18 @@ static const mra_cli_option options[] = {
      .high = 1000,
      .offset = offsetof(struct arguments, repeats),
      .help = "How often each time is taken; the median is shown."},
+    MRA_CLI_WEIGHT_OPTIONS(struct arguments),
     {0}};
 
 const mra_cli_command mra_cli_command_bench = {
     .name = "bench",
     .summary = "speed and memory of methods on random input",
     .synopsis =
-        (const char *const[]){"attention [--n N,N,...] [--heads H] [--d D] [--blocks B] "
-                              "[--methods A,B,...] [--set KEY=VALUE]... [--repeats R]",
-                              NULL},
+        (const char *const[]){
+            "attention [--n N,N,...] [--heads H] [--d D] [--blocks B] "
+            "[--methods A,B,...] [--set KEY=VALUE]... [--repeats R] [--weights FILE] "
+            "[--save-weights FILE] [--dump-random FILE]",
+            NULL},
     .description =
         (const char *const[]){
             "Prints a table with tabs to stdout, one row per number of tokens and method, "
@@ -101,6 +105,8 @@ const mra_cli_command mra_cli_command_bench = {
             "Operations of exact attention are 4 n^2 d + 2 n^2 a head; those of the "
             "multi-resolution methods are counted box by box: 2 d for every logit, 2 d + 2 "
             "for every box that is kept, and the pooling. - means that they are not counted.",
+            "What methods learn comes from --weights or is drawn with --seed. These files, and "
+            "those of --save-weights and --dump-random, are for one number of tokens.",
             NULL},
     .examples =
         (const char *const[]){
@@ -116,6 +122,7 @@ typedef struct bench {
     const struct arguments *arguments;
     mra_device *device;
     mra_cli_rivals rivals;
+    mra_cli_weights weights;
     float *arrays; // q, k, v, z, dz, dq, dk, dv
 } bench;
 
@@ -189,8 +196,10 @@ static mra_status bench_size(bench *b, int n, mra_error *err)
     double sgemm = 0;
     mra_status status = measure_memory(b, shape, memory, err);
     if (status == MRA_OK)
-        status =
-            mra_cli_create_rivals(&b->rivals, b->device, shape, arguments->common.seed, err);
+        status = mra_cli_create_rivals(&b->rivals, b->device, shape, arguments->common.seed,
+                                       NULL, err);
+    for (int i = 0; i < b->rivals.count && status == MRA_OK; i++)
+        status = mra_cli_weights_load(&b->weights, b->rivals.rival[i].instance.layer, err);
     if (status == MRA_OK) status = make_arrays(b, shape, err);
     if (status == MRA_OK) {
         sgemm = mra_sgemm_rate(SGEMM_SIZE, arguments->common.threads);
@@ -206,15 +215,25 @@ static mra_status bench_size(bench *b, int n, mra_error *err)
     return status;
 }
 
+// Makes all layers once: what is wrong with options or weights shows before the first row. The
+// files that were asked for are written here.
 static mra_status check_sizes(bench *b, mra_error *err)
 {
     const struct arguments *arguments = b->arguments;
-    mra_status status = MRA_OK;
+    mra_status status =
+        mra_cli_weights_open(&b->weights, &arguments->files, NULL,
+                             mra_cli_several_methods(&b->rivals), arguments->common.seed, err);
+    if (status == MRA_OK && arguments->n.count > 1 &&
+        (arguments->files.weights || arguments->files.save || arguments->files.random))
+        status = mra_fail(err, MRA_BAD_INPUT,
+                          "--weights, --save-weights and --dump-random go with one number of "
+                          "tokens; --n has %d",
+                          arguments->n.count);
     for (int i = 0; i < arguments->n.count && status == MRA_OK; i++) {
         mra_shape shape = {1, (int)arguments->heads, (int)arguments->n.value[i],
                            (int)arguments->d};
-        status =
-            mra_cli_create_rivals(&b->rivals, b->device, shape, arguments->common.seed, err);
+        status = mra_cli_create_rivals(&b->rivals, b->device, shape, arguments->common.seed,
+                                       &b->weights, err);
         mra_cli_release_rivals(&b->rivals);
     }
     return status;
@@ -254,6 +273,7 @@ int mra_cli_bench(int argc, char **argv)
     bench b = {.arguments = &arguments};
     mra_status status = run_bench(&b, &err);
     mra_cli_free_rivals(&b.rivals);
+    mra_cli_weights_close(&b.weights);
     if (b.device != NULL) mra_device_close(b.device);
     return status == MRA_OK ? 0 : mra_cli_fail(&err);
 }

@@ -2,13 +2,15 @@
 
 #include "cli/arrays.h"
 #include "cli/cli.h"
+#include "cli/weights.h"
 
 #include "core/core.h"
 
 struct arguments {
     mra_cli_common common;
-    const char *method, *q, *k, *v, *mask, *dout, *out, *dq, *dk, *dv;
+    const char *method, *q, *k, *v, *mask, *dout, *out, *dq, *dk, *dv, *dweights;
     mra_cli_words set;
+    mra_cli_weight_files files;
 };
 
 static const mra_cli_option options[] = {
@@ -77,6 +79,13 @@ static const mra_cli_option options[] = {
      .kind = MRA_CLI_TEXT,
      .offset = offsetof(struct arguments, out),
      .help = "Receives the output itself, if wanted."},
+    {.name = "dweights",
+     .argument = "FILE",
+     .kind = MRA_CLI_TEXT,
+     .offset = offsetof(struct arguments, dweights),
+     .help = "Receives the gradients with respect to what the method learns, if wanted: "
+             "safetensors, names as with --weights."},
+    MRA_CLI_WEIGHT_OPTIONS(struct arguments),
     {0}};
 
 const mra_cli_command mra_cli_command_grad = {
@@ -85,7 +94,8 @@ const mra_cli_command mra_cli_command_grad = {
     .synopsis =
         (const char *const[]){
             "--method NAME [--set KEY=VALUE]... --q FILE --k FILE --v FILE [--mask FILE] "
-            "--dout FILE --dq FILE --dk FILE --dv FILE [--out FILE]",
+            "--dout FILE --dq FILE --dk FILE --dv FILE [--out FILE] [--weights FILE] "
+            "[--dweights FILE] [--save-weights FILE] [--dump-random FILE]",
             NULL},
     .description =
         (const char *const[]){
@@ -93,6 +103,8 @@ const mra_cli_command mra_cli_command_grad = {
             "to Q, K and V, as the method goes back through its own approximation. What a "
             "method chooses (which boxes to refine) is held fixed: no gradient flows "
             "through the choice.",
+            "What a method learns comes from --weights or is drawn with --seed, as with `mra "
+            "attend`.",
             "All arrays have one shape: [n, d], [heads, n, d] or [batch, heads, n, d]. The "
             "outputs are float32. All of them are written, or none.",
             NULL},
@@ -105,20 +117,23 @@ const mra_cli_command mra_cli_command_grad = {
     .run = mra_cli_grad};
 
 // Z, dQ, dK and dV, and where they go.
-static mra_status run(const struct arguments *arguments, const mra_cli_arrays *arrays,
-                      mra_error *err)
+static mra_status run(const struct arguments *arguments, mra_cli_weights *weights,
+                      const mra_cli_arrays *arrays, mra_error *err)
 {
+    enum { RESULTS = 4, OUTPUTS = RESULTS + MRA_CLI_WEIGHT_OUTPUTS };
     size_t size = arrays->q.size;
     float *results = mra_aligned_calloc(size, 4 * sizeof *results);
     if (results == NULL) return mra_fail(err, MRA_NO_MEMORY, "no memory for the gradients");
     float *z = results, *dq = z + size, *dk = dq + size, *dv = dk + size;
-    mra_status status = mra_cli_run_method(&arguments->common, arguments->method,
-                                           &arguments->set, arrays, z, dq, dk, dv, err);
-    mra_cli_output outputs[] = {{"out", arguments->out, z},
-                                {"dq", arguments->dq, dq},
-                                {"dk", arguments->dk, dk},
-                                {"dv", arguments->dv, dv}};
-    if (status == MRA_OK) status = mra_cli_write_arrays(outputs, 4, &arrays->q, err);
+    mra_status status =
+        mra_cli_run_method(&arguments->common, arguments->method, &arguments->set, weights,
+                           arrays, z, dq, dk, dv, err);
+    mra_cli_output outputs[OUTPUTS] = {{"out", arguments->out, z, NULL},
+                                       {"dq", arguments->dq, dq, NULL},
+                                       {"dk", arguments->dk, dk, NULL},
+                                       {"dv", arguments->dv, dv, NULL}};
+    mra_cli_weights_outputs(weights, outputs + RESULTS);
+    if (status == MRA_OK) status = mra_cli_write_arrays(outputs, OUTPUTS, &arrays->q, err);
     mra_aligned_free(results);
     return status;
 }
@@ -135,9 +150,14 @@ int mra_cli_grad(int argc, char **argv)
                              .mask = arguments.mask,
                              .dout = arguments.dout};
     mra_cli_arrays arrays = {0};
+    mra_cli_weights weights = {0};
     mra_error err = {0};
     mra_status status = mra_cli_read_arrays(&arrays, &inputs, &err);
-    if (status == MRA_OK) status = run(&arguments, &arrays, &err);
+    if (status == MRA_OK)
+        status = mra_cli_weights_open(&weights, &arguments.files, arguments.dweights, false,
+                                      arguments.common.seed, &err);
+    if (status == MRA_OK) status = run(&arguments, &weights, &arrays, &err);
+    mra_cli_weights_close(&weights);
     mra_cli_free_arrays(&arrays);
     return status == MRA_OK ? 0 : mra_cli_fail(&err);
 }

@@ -20,9 +20,11 @@ const mra_cli_command mra_cli_command_methods = {
     .description = (const char *const[]){"Without a name: one line for each method. With a "
                                          "name: what the method does, where it was "
                                          "published, what it costs for n tokens of d "
-                                         "dimensions, and its options with their defaults "
+                                         "dimensions, its options with their defaults "
                                          "and ranges, as `--set KEY=VALUE` of the other "
-                                         "subcommands takes them.",
+                                         "subcommands takes them, and what it learns and "
+                                         "draws at random, as --weights and --dump-random "
+                                         "call it.",
                                          NULL},
     .examples = (const char *const[]){"mra methods mra2", NULL},
     .options = options,
@@ -66,12 +68,19 @@ static void describe_range(const mra_option *option, char *text, size_t room)
                  option->high);
 }
 
-static void print_method(const mra_method *method)
+// A name and what there is to say about it, in two columns.
+static void print_item(const char *name, const char *text)
 {
-    printf("%s: %s\n\n", method->name, method->summary);
-    printf("time    %s\n", method->time);
-    printf("memory  %s\n", method->memory);
-    mra_cli_wrap(stdout, method->source, 8, printf("source  "));
+    int column = printf("  %s", name);
+    if (column > 14) {
+        printf("\n");
+        column = 0;
+    }
+    mra_cli_wrap(stdout, text, 16, column);
+}
+
+static void print_options(const mra_method *method)
+{
     printf(method->option_count > 0 ? "\noptions:\n" : "\nno options\n");
     for (int i = 0; i < method->option_count; i++) {
         const mra_option *option = &method->options[i];
@@ -79,13 +88,93 @@ static void print_method(const mra_method *method)
         describe_range(option, range, sizeof range);
         snprintf(text, sizeof text, "%s (default %s; %s)", option->help, option->fallback,
                  range);
-        int column = printf("  %s", option->name);
-        if (column > 14) {
-            printf("\n");
-            column = 0;
-        }
-        mra_cli_wrap(stdout, text, 16, column);
+        print_item(option->name, text);
     }
+}
+
+// "float32 [12, 256, 4096]"
+static int describe_array(char *text, size_t room, const char *type, int rank, const int *shape)
+{
+    int used = snprintf(text, room, "%s [", type);
+    for (int i = 0; i < rank; i++)
+        used += snprintf(text + used, room - (size_t)used, "%s%d", i ? ", " : "", shape[i]);
+    return used + snprintf(text + used, room - (size_t)used, "]");
+}
+
+static void print_learned(const mra_method_parameter *learned, int count)
+{
+    printf(count > 0 ? "\nlearns, in such a layer (--weights, --save-weights):\n"
+                     : "\nlearns nothing\n");
+    for (int i = 0; i < count; i++) {
+        char text[400];
+        int used =
+            describe_array(text, sizeof text, "float32", learned[i].rank, learned[i].shape);
+        if (learned[i].deviation > 0)
+            used += snprintf(text + used, sizeof text - (size_t)used, "; begins as N(%g, %g^2)",
+                             (double)learned[i].mean, (double)learned[i].deviation);
+        else
+            used += snprintf(text + used, sizeof text - (size_t)used, "; begins as %g",
+                             (double)learned[i].mean);
+        if (learned[i].shared_by_layers)
+            snprintf(text + used, sizeof text - (size_t)used,
+                     "; a network has one for all its layers");
+        print_item(learned[i].name, text);
+    }
+}
+
+static void print_drawn(const mra_method_array *drawn, int count)
+{
+    printf(count > 0 ? "\ndraws with --seed, in such a layer (--dump-random):\n"
+                     : "\ndraws nothing at random\n");
+    for (int i = 0; i < count; i++) {
+        char text[200];
+        describe_array(text, sizeof text, drawn[i].ints ? "int32" : "float32", drawn[i].rank,
+                       drawn[i].shape);
+        print_item(drawn[i].name, text);
+    }
+}
+
+// What the method learns and draws: asked of a layer of the size of the paper's efficiency
+// experiment, for most of it depends on the size.
+static mra_status print_layer(const mra_cli_common *common, const mra_method *method,
+                              mra_error *err)
+{
+    const mra_shape shape = {.batch = 1, .heads = 12, .n = 4096, .d = 64};
+    mra_device *device;
+    mra_attention_layer *layer = NULL;
+    mra_method_parameter learned[MRA_METHOD_PARAMETERS];
+    mra_method_array drawn[MRA_METHOD_ARRAYS];
+    mra_status status = mra_cli_device(&device, common, err);
+    if (status != MRA_OK) return status;
+    status = mra_attention_layer_create(&layer, method->name, device, shape, common->seed, NULL,
+                                        0, err);
+    if (status == MRA_OK) {
+        const int parameters = method->learned ? method->learned(layer, learned) : 0;
+        const int arrays = method->drawn ? method->drawn(layer, drawn) : 0;
+        if (parameters + arrays > 0)
+            printf("\na layer of %d heads of %d dimensions, for %d tokens:\n", shape.heads,
+                   shape.d, shape.n);
+        print_learned(learned, parameters);
+        print_drawn(drawn, arrays);
+    }
+    mra_attention_layer_free(layer);
+    mra_device_close(device);
+    return status;
+}
+
+static mra_status print_method(const mra_cli_common *common, const mra_method *method,
+                               mra_error *err)
+{
+    printf("%s: %s\n\n", method->name, method->summary);
+    for (int i = 0; method->description && method->description[i]; i++) {
+        mra_cli_wrap(stdout, method->description[i], 0, 0);
+        printf("\n");
+    }
+    printf("time    %s\n", method->time);
+    printf("memory  %s\n", method->memory);
+    mra_cli_wrap(stdout, method->source, 8, printf("source  "));
+    print_options(method);
+    return print_layer(common, method, err);
 }
 
 int mra_cli_methods(int argc, char **argv)
@@ -103,6 +192,7 @@ int mra_cli_methods(int argc, char **argv)
         return mra_cli_misuse(&mra_cli_command_methods,
                               "unknown method '%s': `mra methods` lists those that exist",
                               arguments.common.operands[0]);
-    print_method(method);
+    mra_error err = {0};
+    if (print_method(&arguments.common, method, &err) != MRA_OK) return mra_cli_fail(&err);
     return 0;
 }

@@ -94,29 +94,51 @@ mra_status mra_cli_list_rivals(mra_cli_rivals *rivals, const mra_cli_words *meth
     return status == MRA_OK ? check_settings(rivals, set, err) : status;
 }
 
+bool mra_cli_several_methods(const mra_cli_rivals *rivals)
+{
+    for (int i = 1; i < rivals->count; i++)
+        if (rivals->rival[i].method != rivals->rival[0].method) return true;
+    return false;
+}
+
+mra_status mra_cli_create_rival(mra_cli_rival *rival, mra_device *device, mra_shape shape,
+                                uint64_t seed, mra_cli_weights *weights, mra_error *err)
+{
+    mra_instance *instance = &rival->instance;
+    mra_status status =
+        mra_attention_layer_create(&instance->layer, rival->method->name, device, shape, seed,
+                                   rival->assignment, rival->assignments, err);
+    if (status == MRA_OK) status = mra_attention_layer_check(instance->layer, err);
+    if (status == MRA_OK) status = mra_tape_create(&instance->tape, device, err);
+    if (status == MRA_OK && weights)
+        status = mra_cli_weights_load(weights, instance->layer, err);
+    if (status == MRA_OK && weights)
+        status = mra_cli_weights_keep(weights, instance->layer, err);
+    return status;
+}
+
 mra_status mra_cli_create_rivals(mra_cli_rivals *rivals, mra_device *device, mra_shape shape,
-                                 uint64_t seed, mra_error *err)
+                                 uint64_t seed, mra_cli_weights *weights, mra_error *err)
 {
     mra_status status = MRA_OK;
-    for (int i = 0; i < rivals->count && status == MRA_OK; i++) {
-        mra_cli_rival *rival = &rivals->rival[i];
-        status =
-            mra_attention_layer_create(&rival->instance.layer, rival->method->name, device,
-                                       shape, seed, rival->assignment, rival->assignments, err);
-        if (status == MRA_OK) status = mra_attention_layer_check(rival->instance.layer, err);
-        if (status == MRA_OK) status = mra_tape_create(&rival->instance.tape, device, err);
-    }
+    for (int i = 0; i < rivals->count && status == MRA_OK; i++)
+        status = mra_cli_create_rival(&rivals->rival[i], device, shape, seed, weights, err);
+    if (!weights || status != MRA_OK) return status;
+    status = mra_cli_weights_check(weights, err);
+    if (status == MRA_OK) status = mra_cli_weights_write(weights, err);
     return status;
+}
+
+void mra_cli_release_rival(mra_cli_rival *rival)
+{
+    if (rival->instance.tape != NULL) mra_tape_free(rival->instance.tape);
+    if (rival->instance.layer != NULL) mra_attention_layer_free(rival->instance.layer);
+    rival->instance = (mra_instance){0};
 }
 
 void mra_cli_release_rivals(mra_cli_rivals *rivals)
 {
-    for (int i = 0; i < rivals->count; i++) {
-        mra_instance *instance = &rivals->rival[i].instance;
-        if (instance->tape != NULL) mra_tape_free(instance->tape);
-        if (instance->layer != NULL) mra_attention_layer_free(instance->layer);
-        *instance = (mra_instance){0};
-    }
+    for (int i = 0; i < rivals->count; i++) mra_cli_release_rival(&rivals->rival[i]);
 }
 
 void mra_cli_free_rivals(mra_cli_rivals *rivals)

@@ -8,6 +8,7 @@
 
 #include "attention/measure.h"
 #include "cli/cli.h"
+#include "cli/weights.h"
 
 enum { MRA_CLI_MAX_RIVALS = 128 };
 
@@ -30,11 +31,17 @@ typedef struct mra_cli_rivals {
 mra_status mra_cli_list_rivals(mra_cli_rivals *rivals, const mra_cli_words *methods,
                                const mra_cli_words *budgets, const mra_cli_words *set,
                                mra_error *err);
-// Makes a layer and a tape for each; options out of range and budgets larger than the matrix
-// show here.
+// Whether they are of more than one method.
+bool mra_cli_several_methods(const mra_cli_rivals *rivals);
+// Makes a layer and a tape for one rival; options out of range and budgets larger than the
+// matrix show here. With `weights`, loads and keeps what they ask for.
+mra_status mra_cli_create_rival(mra_cli_rival *rival, mra_device *device, mra_shape shape,
+                                uint64_t seed, mra_cli_weights *weights, mra_error *err);
+// The same for all of them, and writes the files of `weights`, if any.
 mra_status mra_cli_create_rivals(mra_cli_rivals *rivals, mra_device *device, mra_shape shape,
-                                 uint64_t seed, mra_error *err);
-// Gives layers and tapes back and keeps the list.
+                                 uint64_t seed, mra_cli_weights *weights, mra_error *err);
+// Gives layer and tape back and keeps the list.
+void mra_cli_release_rival(mra_cli_rival *rival);
 void mra_cli_release_rivals(mra_cli_rivals *rivals);
 void mra_cli_free_rivals(mra_cli_rivals *rivals);
 
