@@ -13,6 +13,8 @@
 //
 // prints one line of the table in the log, as a TAP comment: the method, the largest relative
 // differences forward and backward, with a mask and at odd lengths; and fails above `tolerance`.
+// `make check` collects the lines of all methods in a table of its own (MRA_METHOD_TABLE names
+// the file).
 #ifndef MRA_TESTS_ATTENTION_METHOD_CASE_H
 #define MRA_TESTS_ATTENTION_METHOD_CASE_H
 
@@ -160,6 +162,16 @@ static inline void method_compare(const method_check *check, mra_device *device,
     mra_attention_layer_free(layer);
 }
 
+// Adds the line to the table of the whole run. One write of one line: tests run side by side.
+static inline void method_log(const char *line)
+{
+    const char *path = getenv("MRA_METHOD_TABLE");
+    FILE *table = path ? fopen(path, "a") : NULL;
+    if (!table) return;
+    fputs(line, table);
+    fclose(table);
+}
+
 // Every length, masked and not, at d = 64 and d = 32 in turn; prints the line and fails where a
 // difference is too large.
 static inline void method_report(const method_check *check)
@@ -186,10 +198,13 @@ static inline void method_report(const method_check *check)
             if (getenv("MRA_SANITIZED") && shape.n > 200) shape.n = 97 + shape.n % 2;
             method_compare(check, device, tape, shape, masked, &worst);
         }
-    printf("# %-28s forward %.1e  backward %.1e  mask %.1e  odd n %.1e\n",
-           check->label ? check->label : check->method, worst.forward, worst.backward,
-           worst.mask, worst.odd);
+    char line[200];
+    snprintf(line, sizeof line, "%-28s forward %.1e  backward %.1e  mask %.1e  odd n %.1e\n",
+             check->label ? check->label : check->method, worst.forward, worst.backward,
+             worst.mask, worst.odd);
+    printf("# %s", line);
     fflush(stdout);
+    method_log(line);
     mra_tape_free(tape);
     mra_device_close(device);
     const double allowed = check->tolerance > 0 ? check->tolerance : 1e-5;
