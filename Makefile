@@ -14,7 +14,8 @@ BUILD   ?= build
 VARIANT ?= release
 VERSION := 0.1.0
 
-CC ?= cc
+CC  ?= cc
+CXX ?= c++
 quiet_goals := help clean
 goals := $(or $(MAKECMDGOALS),help)
 ifneq ($(filter-out $(quiet_goals),$(goals)),)
@@ -45,7 +46,7 @@ warnings := -Wall -Wextra -Wpedantic -Werror
 # No value-changing optimisation beyond these: errno and traps are never looked at, and a fused multiply-add is
 # the same on every thread. -ffast-math stays off: infinities and NaN have to be seen.
 optimise := -O3 -march=$(MARCH) $(VECTOR_WIDTH) -fno-math-errno -fno-trapping-math
-common   := -std=c11 -D_GNU_SOURCE -Isrc -g -fPIC -fvisibility=hidden -fopenmp -fopenmp-simd $(warnings) \
+common   := -std=c11 -D_GNU_SOURCE -Isrc -Ikernels -g -fPIC -fvisibility=hidden -fopenmp -fopenmp-simd $(warnings) \
             $(CONFIG_CFLAGS) -DMRA_VERSION='"$(VERSION)"'
 variant_release := $(optimise)
 variant_asan    := -O1 -march=$(MARCH) -fno-omit-frame-pointer -fsanitize=address,undefined \
@@ -55,11 +56,13 @@ cflags    = $(common) $(variant_$(VARIANT)) $(CFLAGS)
 ldflags   = $(variant_$(VARIANT)) -fopenmp $(LDFLAGS)
 
 sources  := $(sort $(shell find src -name '*.c'))
+simt_c   := $(sort $(wildcard kernels/simt/*.c))
+kernels  := $(sort $(wildcard kernels/*.cu))
 library  := src/core/error.c src/core/arena.c src/core/random.c src/core/parallel.c \
             src/tensor/gemm.c $(filter src/mra/%.c,$(sources))
 objects  := $(sources:%.c=$(out)/obj/%.o)
 cli      := $(filter $(out)/obj/src/cli/%,$(objects))
-inner    := $(filter-out $(cli),$(objects))
+inner    := $(filter-out $(cli),$(objects)) $(simt_c:%.c=$(out)/obj/%.o) $(kernels:%.cu=$(out)/simt/%.o)
 libmra_objects := $(library:%.c=$(out)/obj/%.o)
 
 tests_c    := $(sort $(shell find tests -name 'test_*.c'))
@@ -77,7 +80,19 @@ $(out)/obj/%.o: %.c $(BUILD)/config.mk
 	@mkdir -p $(@D)
 	@echo "  CC $<"
 	@$(CC) $(cflags) -MMD -MP -c $< -o $@
--include $(shell find $(out)/obj -name '*.d' 2>/dev/null)
+# The kernels for the host runner (kernels/simt): the same sources, as C++. In the variant release every access of
+# a kernel is looked at (kernels/simt/watch.c), in asan the sanitizers do that.
+watch_release := -fsanitize=thread --param tsan-instrument-func-entry-exit=0
+watch_asan    := -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer
+simt_flags = -x c++ -std=c++17 -O1 -g -fPIC -fvisibility=hidden -fno-exceptions -fno-rtti -ffp-contract=off \
+             -fno-math-errno -Isrc -Ikernels $(warnings) -Wno-unused-function -Wno-unknown-pragmas \
+             $(watch_$(VARIANT)) $(CXXFLAGS)
+$(out)/simt/%.o: %.cu $(BUILD)/config.mk
+	@mkdir -p $(@D)
+	@echo "  SIMT $<"
+	@$(CXX) $(simt_flags) -MMD -MP -c $< -o $@
+$(out)/obj/kernels/simt/watch.o: cflags += $(if $(filter release,$(VARIANT)),-DMRA_SIMT_WATCH)
+-include $(shell find $(out)/obj $(out)/simt -name '*.d' 2>/dev/null)
 
 # The commit is compiled into one file, which is rebuilt when the commit changes.
 commit := $(shell git rev-parse --short=12 HEAD 2>/dev/null || echo unknown)$(shell git diff --quiet HEAD 2>/dev/null || echo +)
@@ -109,7 +124,10 @@ $(out)/experiments/%: $(out)/obj/experiments/%.o $(shared_exp) $(out)/lib/libinn
 	@$(CC) $(ldflags) -o $@ $< $(shared_exp) $(out)/lib/libinner.a $(ALL_LIBS) -lm
 $(out)/tests/%: $(out)/obj/tests/%.o $(out)/lib/libinner.a
 	@mkdir -p $(@D)
-	@$(CC) $(ldflags) -o $@ $< $(out)/lib/libinner.a -lcmocka $(ALL_LIBS) -lm
+	@$(CC) $(ldflags) -o $@ $< $(filter $(out)/simt/%,$^) $(out)/lib/libinner.a -lcmocka $(ALL_LIBS) -lm
+
+# Tests of the runner have kernels of their own.
+$(out)/tests/kernels/test_simt: $(out)/simt/tests/kernels/planted.o
 
 # ---- Testing ------------------------------------------------------------------------------------------
 

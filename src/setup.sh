@@ -13,6 +13,7 @@ log=$(dirname "$config")/setup.log
 # package:what it is looked for by (a command, a header or a library)
 required='
 gcc:command:cc
+g++:command:c++
 make:command:make
 pkg-config:command:pkg-config
 perl:command:prove

@@ -69,7 +69,7 @@ mra_status mra_attention_run(mra_attention_layer *layer, mra_tape *tape, const f
                          (size_t)shape.n * (size_t)shape.d;
     mra_status status;
     mra_tape_reset(tape);
-    if (layer->method->run) {
+    if (layer->method->run && layer->device->host_memory) {
         float *output = z ? z : mra_tape_alloc(tape, bytes);
         status = output ? layer->method->run(layer, q, k, v, mask, output, dz, dq, dk, dv, err)
                         : mra_tape_status(tape, err);

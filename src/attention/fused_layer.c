@@ -11,6 +11,7 @@
 #include <string.h>
 
 #include "core/parallel.h"
+#include "tensor/kernels.h"
 
 mra_status mra_fused_layer_create(mra_attention_layer **layer, const mra_attention_layer *base,
                                   const mra_fused_rule *rule, void *state, mra_error *err)
@@ -24,6 +25,22 @@ mra_status mra_fused_layer_create(mra_attention_layer **layer, const mra_attenti
     *self = (mra_fused_layer){.base = *base, .rule = rule, .state = state};
     *layer = &self->base;
     return MRA_OK;
+}
+
+mra_status mra_fused_layer_on_device(mra_attention_layer **layer,
+                                     const mra_attention_layer *base, const void *options,
+                                     mra_error *err)
+{
+    *layer = NULL;
+    const mra_shape s = base->shape;
+    const int shape[4] = {s.batch, s.heads, s.n, s.d};
+    const mra_fused_method *method;
+    void *state;
+    mra_status status = mra_device_fused(&method, base->device, base->method->name, err);
+    if (status != MRA_OK) return status;
+    status = method->create(&state, base->device, shape, options, err);
+    if (status != MRA_OK) return mra_fail_within(err, "%s", base->method->name);
+    return mra_fused_layer_create(layer, base, &method->rule, state, err);
 }
 
 void mra_fused_destroy(mra_attention_layer *layer)
@@ -46,9 +63,14 @@ typedef struct fused_saved {
 static float *gradient_of(mra_tape *tape, const mra_tensor *operand)
 {
     if (operand->needs_grad) return operand->grad;
-    float *unwanted = mra_tape_alloc(tape, operand->size * sizeof *unwanted);
-    if (unwanted) memset(unwanted, 0, operand->size * sizeof *unwanted);
-    return unwanted;
+    mra_device *device = mra_tape_device(tape);
+    mra_error err;
+    float *unwanted = mra_tape_device_alloc(tape, operand->size * sizeof *unwanted);
+    if (!unwanted) return NULL;
+    if (device->kernels->fill(device, operand->size, 0.0f, unwanted, &err) == MRA_OK)
+        return unwanted;
+    mra_tape_fail(tape, err.status, "%s", err.message);
+    return NULL;
 }
 
 static mra_status fused_backward(mra_tape *tape, mra_node *node, mra_error *err)
@@ -84,9 +106,8 @@ mra_tensor *mra_fused_apply(mra_attention_layer *layer, mra_tape *tape, mra_tens
     uint8_t *own_mask = NULL;
     if (mask) {
         const size_t bytes = (size_t)layer->shape.batch * (size_t)layer->shape.n;
-        own_mask = mra_tape_alloc(tape, bytes);
+        own_mask = mra_tape_upload(tape, mask, bytes);
         if (!own_mask) return NULL;
-        memcpy(own_mask, mask, bytes);
     }
     mra_error err;
     mra_status status =

@@ -8,18 +8,7 @@
 #define MRA_ATTENTION_FUSED_LAYER_H
 
 #include "attention/attention.h"
-
-// The three functions know the state by its true type. Arrays as in mra/mra.h: forward
-// overwrites z, backward adds to dq, dk and dv and must follow a forward pass of the same state
-// with the same arrays.
-typedef struct mra_fused_rule {
-    mra_status (*forward)(void *state, const float *q, const float *k, const float *v,
-                          const uint8_t *mask, float *z, mra_error *err);
-    mra_status (*backward)(void *state, const float *q, const float *k, const float *v,
-                           const uint8_t *mask, const float *z, const float *dz, float *dq,
-                           float *dk, float *dv, mra_error *err);
-    void (*release)(void *state);
-} mra_fused_rule;
+#include "tensor/fused.h"
 
 typedef struct mra_fused_layer {
     mra_attention_layer base; // first
@@ -31,6 +20,13 @@ typedef struct mra_fused_layer {
 // Makes the layer from *base and a state, which it owns from now on (also when it fails).
 mra_status mra_fused_layer_create(mra_attention_layer **layer, const mra_attention_layer *base,
                                   const mra_fused_rule *rule, void *state, mra_error *err);
+
+// Makes the layer of a method that is one operation of a device whose memory is not the host's, if
+// the device has it (tensor/fused.h); `options` as that page says. MRA_ABSENT names method and
+// device.
+mra_status mra_fused_layer_on_device(mra_attention_layer **layer,
+                                     const mra_attention_layer *base, const void *options,
+                                     mra_error *err);
 
 // Members of the method's row: see struct mra_method.
 mra_tensor *mra_fused_apply(mra_attention_layer *layer, mra_tape *tape, mra_tensor *q,

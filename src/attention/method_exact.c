@@ -22,15 +22,18 @@ static void release(void *state)
     mra_exact_free(state);
 }
 
-static const mra_fused_rule rule = {forward, backward, release};
+static const mra_fused_rule rule = {
+    .forward = forward, .backward = backward, .release = release};
 
 static mra_status create(mra_attention_layer **layer, const mra_attention_layer *base,
                          mra_error *err)
 {
     mra_exact *exact;
-    mra_status status = mra_method_require_cpu(base, err);
-    if (status != MRA_OK) return status;
-    status = mra_exact_create(&exact, base->shape, 0.0, base->device->threads, err);
+    const double logit_scale = 0.0;
+    if (!base->device->host_memory)
+        return mra_fused_layer_on_device(layer, base, &logit_scale, err);
+    mra_status status =
+        mra_exact_create(&exact, base->shape, logit_scale, base->device->threads, err);
     if (status != MRA_OK) return mra_fail_within(err, "%s", base->method->name);
     return mra_fused_layer_create(layer, base, &rule, exact, err);
 }

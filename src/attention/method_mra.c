@@ -133,16 +133,25 @@ static void release(void *state)
     mra_attention_free(state);
 }
 
-static const mra_fused_rule rule = {forward, backward, release};
+static void fill_statistics(const void *state, void *statistics)
+{
+    *(mra_statistics *)statistics = mra_attention_statistics(state);
+}
+
+static const mra_fused_rule rule = {.forward = forward,
+                                    .backward = backward,
+                                    .release = release,
+                                    .statistics = fill_statistics};
 
 static mra_status create(mra_attention_layer **layer, const mra_attention_layer *base,
                          mra_error *err)
 {
     mra_options options;
     mra_attention *attention;
-    mra_status status = mra_method_require_cpu(base, err);
-    if (status == MRA_OK) status = read_options(base, &options, err);
+    mra_status status = read_options(base, &options, err);
     if (status != MRA_OK) return status;
+    if (!base->device->host_memory)
+        return mra_fused_layer_on_device(layer, base, &options, err);
     status = mra_attention_create(&attention, base->shape, &options, err);
     if (status != MRA_OK) return mra_fail_within(err, "%s", base->method->name);
     return mra_fused_layer_create(layer, base, &rule, attention, err);
@@ -150,7 +159,10 @@ static mra_status create(mra_attention_layer **layer, const mra_attention_layer 
 
 static mra_statistics statistics(const mra_attention_layer *layer)
 {
-    return mra_attention_statistics(((const mra_fused_layer *)layer)->state);
+    const mra_fused_layer *self = (const mra_fused_layer *)layer;
+    mra_statistics statistics = {0};
+    if (self->rule->statistics) self->rule->statistics(self->state, &statistics);
+    return statistics;
 }
 
 // ---- The rows

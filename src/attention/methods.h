@@ -13,9 +13,6 @@ extern const mra_method mra_method_exact, mra_method_mra2, mra_method_mra2s, mra
 mra_status mra_method_parse(const mra_method *method, const char *const *assignments, int count,
                             mra_option_value *value, mra_error *err);
 
-// Refuses a device that the fused operation of `layer` has no code for (MRA_ABSENT names both).
-mra_status mra_method_require_cpu(const mra_attention_layer *layer, mra_error *err);
-
 // Operations of a forward pass of one head (the `operations` of their rows).
 double mra_exact_operations(const mra_attention_layer *layer);
 double mra_multiresolution_operations(const mra_attention_layer *layer);

@@ -150,10 +150,3 @@ mra_status mra_method_parse(const mra_method *method, const char *const *assignm
     }
     return MRA_OK;
 }
-
-mra_status mra_method_require_cpu(const mra_attention_layer *layer, mra_error *err)
-{
-    if (strcmp(layer->device->name, "cpu") == 0) return MRA_OK;
-    return mra_fail(err, MRA_ABSENT, "%s: no implementation for the device '%s': use cpu",
-                    layer->method->name, layer->device->name);
-}

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "tensor/cpu_device.h"
+#include "tensor/kernels.h"
 
 typedef struct device_entry {
     const char *name;
@@ -42,4 +43,17 @@ void mra_device_close(mra_device *device)
 const char *mra_device_name(int index)
 {
     return index >= 0 && index < ENTRIES ? entries[index].name : NULL;
+}
+
+mra_status mra_device_fused(const mra_fused_method **method, mra_device *device,
+                            const char *name, mra_error *err)
+{
+    const mra_kernels *kernels = device->kernels;
+    for (int i = 0; i < kernels->fused_count; i++) {
+        *method = &kernels->fused[i];
+        if (strcmp((*method)->name, name) == 0) return MRA_OK;
+    }
+    *method = NULL;
+    return mra_fail(err, MRA_ABSENT, "%s: the device '%s' has no code for it: use cpu", name,
+                    device->name);
 }

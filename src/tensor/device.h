@@ -13,6 +13,10 @@
 
 #include "core/error.h"
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 typedef struct mra_kernels mra_kernels; // the table of operations, tensor/kernels.h
 
 typedef struct mra_device {
@@ -20,9 +24,15 @@ typedef struct mra_device {
     int threads;                // for devices that run on host threads
     const mra_kernels *kernels; // how to compute
     void *state;                // private to the device
+    // Device memory is the host's own: host code may read and write it, and kernels take any
+    // memory of the host.
+    bool host_memory;
 
     void *(*allocate)(struct mra_device *device,
                       size_t bytes); // zeroed, 64-byte aligned; NULL: none left
+    // The same, uninitialised: for results, which are written before they are read. Given back
+    // by release; a device keeps what it has for the next request.
+    void *(*scratch)(struct mra_device *device, size_t bytes);
     void (*release)(struct mra_device *device, void *memory);
     mra_status (*to_device)(struct mra_device *device, void *to, const void *from, size_t bytes,
                             mra_error *err);
@@ -38,4 +48,7 @@ void mra_device_close(mra_device *device);
 // Index from 0 until NULL: the names of all devices of this build.
 const char *mra_device_name(int index);
 
+#ifdef __cplusplus
+}
+#endif
 #endif

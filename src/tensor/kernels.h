@@ -30,6 +30,11 @@
 #include "core/error.h"
 #include "tensor/block_pattern.h"
 #include "tensor/device.h"
+#include "tensor/fused.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
 
 // AdamW (Loshchilov & Hutter, "Decoupled weight decay regularization", ICLR 2019, algorithm 2).
 typedef struct mra_adamw {
@@ -220,6 +225,14 @@ struct mra_kernels {
     // *sum (host) = sum of x_i^2, in double precision.
     mra_status (*sum_of_squares)(mra_device *device, size_t count, const float *x, double *sum,
                                  mra_error *err);
+
+    // ---- Whole methods (tensor/fused.h) ------------------------------------------------------
+
+    const mra_fused_method *fused; // fused_count of them; the cpu has its own in src/mra
+    int fused_count;
 };
 
+#ifdef __cplusplus
+}
+#endif
 #endif

@@ -28,6 +28,8 @@ struct mra_tape {
     mra_device *device;
     mra_arena arena;
     tape_entry *last;
+    void **piece; // device memory outside the arena, given back by the next reset
+    size_t pieces, piece_room;
     bool training, record;
     uint64_t seed, step;
     mra_error error; // sticky; status MRA_OK while there is none
@@ -42,9 +44,16 @@ mra_status mra_tape_create(mra_tape **tape, mra_device *device, mra_error *err)
     return MRA_OK;
 }
 
+static void release_pieces(mra_tape *tape)
+{
+    while (tape->pieces > 0) tape->device->release(tape->device, tape->piece[--tape->pieces]);
+}
+
 void mra_tape_free(mra_tape *tape)
 {
     if (!tape) return;
+    release_pieces(tape);
+    free(tape->piece);
     mra_arena_free(&tape->arena);
     free(tape);
 }
@@ -53,6 +62,7 @@ void mra_tape_free(mra_tape *tape)
 // Asking here keeps that out of the step that follows.
 void mra_tape_reset(mra_tape *tape)
 {
+    release_pieces(tape);
     mra_arena_reset(&tape->arena);
     if (tape->arena.first != tape->arena.current) {
         mra_arena_alloc(&tape->arena, 0);
@@ -114,10 +124,25 @@ void *mra_tape_alloc(mra_tape *tape, size_t bytes)
     return memory;
 }
 
-// The memory of the cpu device is the host's, and shares the arena.
+// Where device memory is the host's it shares the arena. Otherwise every piece is the device's
+// own, which keeps what it is given back for the next step.
 void *mra_tape_device_alloc(mra_tape *tape, size_t bytes)
 {
-    return mra_tape_alloc(tape, bytes);
+    mra_device *device = tape->device;
+    if (device->host_memory) return mra_tape_alloc(tape, bytes);
+    if (tape->pieces == tape->piece_room) {
+        size_t room = tape->piece_room ? 2 * tape->piece_room : 256;
+        void **piece = realloc(tape->piece, room * sizeof *piece);
+        if (!piece) return mra_tape_fail(tape, MRA_NO_MEMORY, "tape: no memory for its list");
+        tape->piece = piece;
+        tape->piece_room = room;
+    }
+    void *memory = device->scratch(device, bytes);
+    if (!memory)
+        return mra_tape_fail(tape, MRA_NO_MEMORY,
+                             "tape: no memory for %zu bytes on the device '%s'", bytes,
+                             device->name);
+    return tape->piece[tape->pieces++] = memory;
 }
 
 void *mra_tape_upload(mra_tape *tape, const void *from, size_t bytes)

@@ -150,8 +150,10 @@ static void test_shapes_are_refused(void **state)
                              MRA_BAD_INPUT);
     mra_device elsewhere = *device;
     elsewhere.name = "elsewhere";
+    elsewhere.host_memory = false;
     for (int i = 0; mra_method_at(i); i++) {
         const char *name = mra_method_at(i)->name;
+        if (!mra_method_at(i)->run) continue; // a chain of primitives runs on any device
         assert_int_not_equal(
             mra_attention_layer_create(&layer, name, &elsewhere, shape, 1, NULL, 0, &err),
             MRA_OK);
