@@ -46,6 +46,10 @@ static const mra_kernels cpu_kernels = {
     .mean_pool_backward = mra_cpu_mean_pool_backward,
     .block_attention = mra_cpu_block_attention,
     .block_attention_backward = mra_cpu_block_attention_backward,
+    .features = mra_cpu_features,
+    .features_backward = mra_cpu_features_backward,
+    .divide_by_last = mra_cpu_divide_by_last,
+    .divide_by_last_backward = mra_cpu_divide_by_last_backward,
     .adamw = mra_cpu_adamw,
     .sum_of_squares = mra_cpu_sum_of_squares,
 };

@@ -30,6 +30,7 @@
 #include "core/error.h"
 #include "tensor/block_pattern.h"
 #include "tensor/device.h"
+#include "tensor/features.h"
 #include "tensor/fused.h"
 
 #ifdef __cplusplus
@@ -213,6 +214,27 @@ struct mra_kernels {
     // and wrote. Where lse is -infinity dlse counts as 0.
     mra_status (*block_attention_backward)(mra_device *device, const mra_block_form *form,
                                            const mra_block_operands *operands, mra_error *err);
+
+    // ---- Random features (tensor/features.h) ------------------------------------------------
+
+    // y[groups, n, features] in place of the projections <w_r, s x_i> that it holds. shift and
+    // log_scale: written or read as the kind says, otherwise not touched.
+    mra_status (*features)(mra_device *device, const mra_feature_form *form, const float *x,
+                           const uint8_t *mask, float *shift, float *log_scale, float *y,
+                           mra_error *err);
+    // The gradients of the projections, dp = (y - epsilon) dy, and of the rows through
+    // |s x_i|^2 / 2: dx_i (+)= -s^2 (sum over r of dp_ir) x_i. 0 in rows left out. dp may be dy.
+    mra_status (*features_backward)(mra_device *device, const mra_feature_form *form,
+                                    const float *x, const uint8_t *mask, const float *y,
+                                    const float *dy, float *dp, float *dx, bool add,
+                                    mra_error *err);
+    // y[i, 0 .. width) = x[i, 0 .. width) / x[i, width] for x[rows, width + 1]; 0 where the
+    // divisor is 0.
+    mra_status (*divide_by_last)(mra_device *device, size_t rows, int width, const float *x,
+                                 float *y, mra_error *err);
+    mra_status (*divide_by_last_backward)(mra_device *device, size_t rows, int width,
+                                          const float *x, const float *y, const float *dy,
+                                          float *dx, bool add, mra_error *err);
 
     // ---- Training ---------------------------------------------------------------------------
 

@@ -27,14 +27,6 @@ size_t mra_leading(const mra_tensor *tensor);
 // A result of the same shape as `like` that needs a gradient if `needs_grad`.
 mra_tensor *mra_result_like(mra_tape *tape, const mra_tensor *like, bool needs_grad);
 
-// The seed and the step that mra_tape_mode() set, and whether the tape is in training.
-typedef struct mra_tape_random {
-    bool training;
-    uint64_t seed, step;
-} mra_tape_random;
-
-mra_tape_random mra_tape_random_of(const mra_tape *tape);
-
 // Fills the gradient of `operand` with zeros if nothing was added to it yet: for kernels that
 // only add. Does nothing to a tensor without a gradient.
 mra_status mra_grad_ready(mra_tape *tape, mra_tensor *operand, mra_error *err);

@@ -30,6 +30,7 @@
 #include "core/arena.h"
 #include "core/error.h"
 #include "tensor/block_pattern.h"
+#include "tensor/features.h"
 
 enum { MRA_MAX_RANK = 5 };
 
@@ -67,6 +68,14 @@ void mra_tape_reset(mra_tape *tape); // forgets operations and clears the error
 // memory); seed and step feed the random numbers of dropout. A new tape records and does not
 // train. Holds until the next call.
 void mra_tape_mode(mra_tape *tape, bool training, bool record, uint64_t seed, uint64_t step);
+// The seed and the step that mra_tape_mode() set, and whether the tape is in training.
+typedef struct mra_tape_random {
+    bool training;
+    uint64_t seed, step;
+} mra_tape_random;
+
+mra_tape_random mra_tape_random_of(const mra_tape *tape);
+
 mra_status mra_tape_status(const mra_tape *tape, mra_error *err); // the sticky error
 mra_device *mra_tape_device(const mra_tape *tape);
 const mra_arena *mra_tape_arena(const mra_tape *tape); // for accounting
@@ -176,5 +185,21 @@ mra_tensor *mra_cross_entropy(mra_tape *tape, mra_tensor *logits, const int32_t 
 mra_tensor *mra_block_attention(mra_tape *tape, mra_tensor *q, mra_tensor *k, mra_tensor *v,
                                 const mra_block_pattern *pattern, float scale,
                                 const uint8_t *mask, mra_tensor **lse);
+
+// ---- Random features ------------------------------------------------------------------------
+
+// y[batch, heads, n, features] of x[batch, heads, n, d] for w[features, d], which holds s w_r and
+// gets no gradient (tensor/features.h). mask[batch, n] on the host, or NULL. *shift receives (kind
+// KEY, [batch, heads, features]) or gives (kind QUERY) the shift of the keys, *log_scale receives
+// [batch, heads, n] (kind QUERY; may be NULL); both carry no gradient.
+mra_tensor *mra_features(mra_tape *tape, mra_tensor *x, mra_tensor *w,
+                         const mra_feature_rule *rule, const uint8_t *mask, mra_tensor **shift,
+                         mra_tensor **log_scale);
+// [..., width + 1] -> [..., width]: each row divided by its last entry, 0 where that is 0.
+mra_tensor *mra_divide_by_last(mra_tape *tape, mra_tensor *x);
+// x[..., width] with a column of ones appended.
+mra_tensor *mra_append_ones(mra_tape *tape, mra_tensor *x);
+// x[batch, heads, n, width] with the rows of mask[batch, n] == 0 (host; NULL: none) set to 0.
+mra_tensor *mra_mask_tokens(mra_tape *tape, mra_tensor *x, const uint8_t *mask);
 
 #endif
