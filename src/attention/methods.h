@@ -7,7 +7,7 @@
 
 extern const mra_method mra_method_exact, mra_method_mra2, mra_method_mra2s, mra_method_mra;
 extern const mra_method mra_method_longformer, mra_method_bigbird;
-extern const mra_method mra_method_performer;
+extern const mra_method mra_method_performer, mra_method_htransformer1d;
 
 // Fills value[0 .. method->option_count) from the defaults and then from `count` assignments
 // "option=value". MRA_BAD_INPUT names the method, the option, what was given and what was

@@ -144,6 +144,11 @@ mra_status mra_cpu_divide_by_last(mra_device *, size_t, int, const float *, floa
 mra_status mra_cpu_divide_by_last_backward(mra_device *, size_t, int, const float *,
                                            const float *, const float *, float *, bool,
                                            mra_error *);
+// cpu_hierarchy.c, cpu_hierarchy_backward.c
+mra_status mra_cpu_hierarchy(mra_device *, const mra_hierarchy *,
+                             const mra_hierarchy_operands *, mra_error *);
+mra_status mra_cpu_hierarchy_backward(mra_device *, const mra_hierarchy *,
+                                      const mra_hierarchy_operands *, mra_error *);
 // cpu_optimiser.c
 mra_status mra_cpu_adamw(mra_device *, const mra_adamw *, size_t, float *, const float *,
                          float *, float *, mra_error *);

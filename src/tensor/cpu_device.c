@@ -50,6 +50,8 @@ static const mra_kernels cpu_kernels = {
     .features_backward = mra_cpu_features_backward,
     .divide_by_last = mra_cpu_divide_by_last,
     .divide_by_last_backward = mra_cpu_divide_by_last_backward,
+    .hierarchy = mra_cpu_hierarchy,
+    .hierarchy_backward = mra_cpu_hierarchy_backward,
     .adamw = mra_cpu_adamw,
     .sum_of_squares = mra_cpu_sum_of_squares,
 };

@@ -32,6 +32,7 @@
 #include "tensor/device.h"
 #include "tensor/features.h"
 #include "tensor/fused.h"
+#include "tensor/hierarchy.h"
 
 #ifdef __cplusplus
 extern "C" {
@@ -235,6 +236,15 @@ struct mra_kernels {
     mra_status (*divide_by_last_backward)(mra_device *device, size_t rows, int width,
                                           const float *x, const float *y, const float *dy,
                                           float *dx, bool add, mra_error *err);
+
+    // ---- Hierarchical attention (tensor/hierarchy.h) ----------------------------------------
+
+    // Writes z and divisor.
+    mra_status (*hierarchy)(mra_device *device, const mra_hierarchy *form,
+                            const mra_hierarchy_operands *operands, mra_error *err);
+    // The gradients of <dz, z>, given what the forward pass read and wrote.
+    mra_status (*hierarchy_backward)(mra_device *device, const mra_hierarchy *form,
+                                     const mra_hierarchy_operands *operands, mra_error *err);
 
     // ---- Training ---------------------------------------------------------------------------
 

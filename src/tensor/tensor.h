@@ -202,4 +202,14 @@ mra_tensor *mra_append_ones(mra_tape *tape, mra_tensor *x);
 // x[batch, heads, n, width] with the rows of mask[batch, n] == 0 (host; NULL: none) set to 0.
 mra_tensor *mra_mask_tokens(mra_tape *tape, mra_tensor *x, const uint8_t *mask);
 
+// ---- Hierarchical attention -----------------------------------------------------------------
+
+// z[batch, heads, n, d] from q, k, v of that shape, with logits <q_i, k_j> / sqrt(d) pooled over a
+// hierarchy of blocks of `block` rows, 1 to MRA_HIERARCHY_BLOCK (tensor/hierarchy.h); n is padded to
+// block times the smallest power of two that reaches it (published: four at least, and one level
+// less than the hierarchy has). mask[batch, n] on the host, or NULL.
+mra_tensor *mra_hierarchical_attention(mra_tape *tape, mra_tensor *q, mra_tensor *k,
+                                       mra_tensor *v, int block, bool published,
+                                       const uint8_t *mask);
+
 #endif
