@@ -415,6 +415,7 @@ uint32_t simt_active_mask(void)
 void simt_atomic(void *address, size_t bytes)
 {
     simt_runner *runner = simt_current;
-    simt_watch_atomic(runner, address, bytes);
+    // Others run before the access is noted: it is noted in the order in which it happens.
     if (simt_draw(runner) % 4 == 0) simt_yield(runner);
+    simt_watch_atomic(runner, address, bytes);
 }
