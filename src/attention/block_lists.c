@@ -103,6 +103,46 @@ double mra_block_lists_pairs(const mra_block_lists *lists)
     return pairs;
 }
 
+// ---- A window -------------------------------------------------------------------------------
+//
+// The list of a block of queries holds the blocks that the window reaches and those of the global
+// tokens. The entries are conditional unless the window covers a pair of blocks whole. A block is
+// as large as one side of the window, within 16 to 64 tokens: larger ones would compute more pairs
+// that do not count, smaller ones are slower to multiply.
+
+static int block_for(int side)
+{
+    return side < 16 ? 16 : side > 64 ? 64 : (side + 15) / 16 * 16;
+}
+
+static mra_status list_window(mra_block_lists *lists, int x, mra_error *err)
+{
+    const mra_block_pattern *pattern = &lists->pattern;
+    const int block = pattern->block, blocks = mra_pattern_blocks(pattern);
+    const bool all = x * block < pattern->globals;
+    for (int y = 0; y < blocks; y++) {
+        const long apart = labs((long)x - y);
+        const bool reached = (apart - 1) * block + 1 <= pattern->window;
+        const bool whole = (apart + 1) * block - 1 <= pattern->window;
+        if (!all && !reached && y * block >= pattern->globals) continue;
+        mra_status status = mra_block_lists_add(lists, y, !whole, err);
+        if (status != MRA_OK) return status;
+    }
+    mra_block_lists_end(lists);
+    return MRA_OK;
+}
+
+mra_status mra_block_lists_window(mra_block_lists *lists, int n, int side, int globals,
+                                  mra_error *err)
+{
+    const mra_block_pattern pattern = {
+        .n = n, .block = block_for(side), .lists = 1, .window = side, .globals = globals};
+    mra_status status = mra_block_lists_create(lists, &pattern, err);
+    for (int x = 0; status == MRA_OK && x < mra_pattern_blocks(&pattern); x++)
+        status = list_window(lists, x, err);
+    return status;
+}
+
 // ---- The layer ------------------------------------------------------------------------------
 
 mra_tensor *mra_block_lists_apply(const mra_block_lists *lists, mra_tape *tape, mra_tensor *q,

@@ -10,13 +10,8 @@
 // so that every token sees $w/2$ tokens on either side and itself. The cost is $n(w + 1 + g) + gn$
 // pairs instead of $n^2$.
 //
-// ## As lists of blocks
-//
-// Tokens are cut into blocks, and the list of a block of queries holds the blocks that the window
-// reaches and those of the global tokens (tensor/cpu_block_attention.c). The entries are
-// conditional unless the window covers a pair of blocks whole. A block is as large as one side of
-// the window, within 16 to 64 tokens: at the usual $w = 64$, blocks of 32, of which a block of
-// queries meets four: 128 logits a query, of which 66 count.
+// The pairs are those of lists of blocks of queries and keys (block_lists.c), at the usual $w = 64$
+// blocks of 32, of which a block of queries meets four: 128 logits a query, of which 66 count.
 //
 // ## What the published code does
 //
@@ -64,29 +59,6 @@ static const char *const description[] = {
     "multiples of the window, which are not needed here.",
     NULL};
 
-static int block_for(int side)
-{
-    return side < 16 ? 16 : side > 64 ? 64 : (side + 15) / 16 * 16;
-}
-
-// The list of block x of the queries: the blocks of the global tokens, then those of the window.
-static mra_status list_blocks(mra_block_lists *lists, int x, mra_error *err)
-{
-    const mra_block_pattern *pattern = &lists->pattern;
-    const int block = pattern->block, blocks = mra_pattern_blocks(pattern);
-    const bool all = x * block < pattern->globals;
-    for (int y = 0; y < blocks; y++) {
-        const long apart = labs((long)x - y);
-        const bool reached = (apart - 1) * block + 1 <= pattern->window;
-        const bool whole = (apart + 1) * block - 1 <= pattern->window;
-        if (!all && !reached && y * block >= pattern->globals) continue;
-        mra_status status = mra_block_lists_add(lists, y, !whole, err);
-        if (status != MRA_OK) return status;
-    }
-    mra_block_lists_end(lists);
-    return MRA_OK;
-}
-
 static mra_status create(mra_attention_layer **layer, const mra_attention_layer *base,
                          mra_error *err)
 {
@@ -94,14 +66,8 @@ static mra_status create(mra_attention_layer **layer, const mra_attention_layer 
     mra_block_layer *self = calloc(1, sizeof *self);
     if (!self) return mra_fail(err, MRA_NO_MEMORY, "longformer: no memory for a layer");
     self->base = *base;
-    const mra_block_pattern pattern = {.n = base->shape.n,
-                                       .block = block_for(side),
-                                       .lists = 1,
-                                       .window = side,
-                                       .globals = (int)base->option[GLOBAL].number};
-    mra_status status = mra_block_lists_create(&self->lists, &pattern, err);
-    for (int x = 0; status == MRA_OK && x < mra_pattern_blocks(&pattern); x++)
-        status = list_blocks(&self->lists, x, err);
+    mra_status status = mra_block_lists_window(&self->lists, base->shape.n, side,
+                                               (int)base->option[GLOBAL].number, err);
     *layer = &self->base;
     if (status == MRA_OK) return status;
     mra_block_layer_destroy(*layer);

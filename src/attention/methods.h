@@ -6,7 +6,7 @@
 #include "attention/attention.h"
 
 extern const mra_method mra_method_exact, mra_method_mra2, mra_method_mra2s, mra_method_mra;
-extern const mra_method mra_method_longformer, mra_method_bigbird;
+extern const mra_method mra_method_longformer, mra_method_bigbird, mra_method_scatterbrain;
 extern const mra_method mra_method_performer, mra_method_htransformer1d;
 
 // Fills value[0 .. method->option_count) from the defaults and then from `count` assignments

@@ -11,10 +11,10 @@
 #include "core/arena.h"
 #include "core/random.h"
 
-static const mra_method *const methods[] = {&mra_method_exact,      &mra_method_mra2,
-                                            &mra_method_mra2s,      &mra_method_mra,
-                                            &mra_method_longformer, &mra_method_bigbird,
-                                            &mra_method_performer,  &mra_method_htransformer1d};
+static const mra_method *const methods[] = {
+    &mra_method_exact,        &mra_method_mra2,       &mra_method_mra2s,
+    &mra_method_mra,          &mra_method_longformer, &mra_method_bigbird,
+    &mra_method_scatterbrain, &mra_method_performer,  &mra_method_htransformer1d};
 enum { METHODS = sizeof methods / sizeof methods[0] };
 
 const mra_method *mra_method_at(int index)

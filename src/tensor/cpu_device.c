@@ -52,6 +52,9 @@ static const mra_kernels cpu_kernels = {
     .divide_by_last_backward = mra_cpu_divide_by_last_backward,
     .hierarchy = mra_cpu_hierarchy,
     .hierarchy_backward = mra_cpu_hierarchy_backward,
+    .outside_band = mra_cpu_outside_band,
+    .join = mra_cpu_join,
+    .join_backward = mra_cpu_join_backward,
     .adamw = mra_cpu_adamw,
     .sum_of_squares = mra_cpu_sum_of_squares,
 };

@@ -75,6 +75,24 @@ typedef struct mra_block_operands {
     float *dq, *dk, *dv;    // added to; any may be NULL
 } mra_block_operands;
 
+// Sums over the pairs (i, j) of `matrices` equal problems with |i - j| > window.
+typedef struct mra_outside_form {
+    size_t matrices;
+    int n, window; // window at least 0
+    int width;     // of a and b
+    int values;    // width of c and y
+} mra_outside_form;
+
+// What join and its backward pass read and write; one number a row where no width is given.
+typedef struct mra_join_operands {
+    const float *local, *lse; // [rows, d]; log of the normaliser of `local`, or -infinity
+    const float *sums,
+        *scale;      // [rows, d + 1], the last column the sum of the weights; log factor
+    float *z;        // [rows, d]
+    const float *dz; // backward only, as are the next
+    float *dlocal, *dlse, *dsums; // added to; any may be NULL
+} mra_join_operands;
+
 struct mra_kernels {
     // ---- Entry by entry: `count` entries ----------------------------------------------------
 
@@ -245,6 +263,21 @@ struct mra_kernels {
     // The gradients of <dz, z>, given what the forward pass read and wrote.
     mra_status (*hierarchy_backward)(mra_device *device, const mra_hierarchy *form,
                                      const mra_hierarchy_operands *operands, mra_error *err);
+
+    // ---- A band and the rest ----------------------------------------------------------------
+
+    // y_i (+)= sum over |i - j| > window of <a_i, b_j> c_j; a, b[matrices, n, width], c, y
+    // [matrices, n, values]. Terms are added, never subtracted.
+    mra_status (*outside_band)(mra_device *device, const mra_outside_form *form, const float *a,
+                               const float *b, const float *c, float *y, bool add,
+                               mra_error *err);
+    // z = (e^lse local + e^scale sums) / (e^lse + e^scale sums[d]) in logarithms that may be of
+    // any size; 0 where lse is -infinity and sums[d] is 0.
+    mra_status (*join)(mra_device *device, size_t rows, int d,
+                       const mra_join_operands *operands, mra_error *err);
+    // The gradients of <dz, z>; `scale` is a constant.
+    mra_status (*join_backward)(mra_device *device, size_t rows, int d,
+                                const mra_join_operands *operands, mra_error *err);
 
     // ---- Training ---------------------------------------------------------------------------
 

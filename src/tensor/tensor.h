@@ -212,4 +212,15 @@ mra_tensor *mra_hierarchical_attention(mra_tape *tape, mra_tensor *q, mra_tensor
                                        mra_tensor *v, int block, bool published,
                                        const uint8_t *mask);
 
+// y_i = sum over |i - j| > window of <a_i, b_j> c_j, for a, b[..., n, width], c, y[..., n, values]:
+// linear attention without the pairs near the diagonal. Exact to rounding where all terms are
+// positive: nothing is subtracted.
+mra_tensor *mra_outside_band(mra_tape *tape, mra_tensor *a, mra_tensor *b, mra_tensor *c,
+                             int window);
+// One attention row of two parts, z[..., d] = (e^lse local + e^scale u) / (e^lse + e^scale t) with
+// local[..., d], lse[...] (perhaps -infinity), sums[..., d+1] = (u, t), scale[...]; 0 where both
+// parts are empty. `scale` is a constant to the gradient.
+mra_tensor *mra_join(mra_tape *tape, mra_tensor *local, mra_tensor *lse, mra_tensor *sums,
+                     mra_tensor *scale);
+
 #endif
