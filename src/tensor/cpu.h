@@ -135,9 +135,10 @@ mra_status mra_cpu_block_attention_backward(mra_device *, const mra_block_form *
                                             const mra_block_operands *, mra_error *);
 // cpu_features.c
 mra_status mra_cpu_features(mra_device *, const mra_feature_form *, const float *,
-                            const uint8_t *, float *, float *, float *, mra_error *);
+                            const float *, const uint8_t *, float *, float *, float *,
+                            mra_error *);
 mra_status mra_cpu_features_backward(mra_device *, const mra_feature_form *, const float *,
-                                     const uint8_t *, const float *, const float *, float *,
+                                     const float *, const uint8_t *, const float *, float *,
                                      float *, bool, mra_error *);
 mra_status mra_cpu_divide_by_last(mra_device *, size_t, int, const float *, float *,
                                   mra_error *);

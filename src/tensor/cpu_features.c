@@ -1,26 +1,28 @@
-// Random features on the cpu: maxima, then exponentials, over projections that a product made.
+// Random features on the cpu: projections, maxima, exponentials.
 //
-// A group's rows are cut into items of 256 rows. The maximum over the keys needs all rows before
-// any can be exponentiated: each item leaves its own maxima, which are joined in order, although
-// a maximum would not mind another one.
+// A group's rows are cut into items of 128 rows, whose projections stay in the second cache until
+// they are exponentiated, unless a maximum over all keys has to be known first. Then each item
+// leaves its own maxima, which are joined in order, and a second pass follows.
 
 #include <math.h>
 #include <string.h>
 
 #include "tensor/cpu.h"
+#include "tensor/gemm.h"
 #include "tensor/vector.h"
 
-enum { ITEM_ROWS = 256 };
+enum { ITEM_ROWS = 128 };
 
 typedef struct features_context {
     const mra_feature_form *form;
-    size_t items; // per group
-    const float *x, *dy;
+    size_t items;       // per group
+    const float *x, *w; // w: [d, features] forward, [features, d] backward
     const uint8_t *mask;
     float *shift, *log_scale, *part, *y; // part[groups * items, features]: maxima of the items
-    float *dp, *dx;
+    float *dy, *dx;
     float largest; // kind COMMON
     bool add;
+    mra_small_gemm product; // of ITEM_ROWS rows
 } features_context;
 
 static size_t groups_of(const mra_feature_form *form)
@@ -42,6 +44,40 @@ static float half_square(const mra_feature_form *form, const float *x)
     return 0.5f * form->rule.scale * form->rule.scale * sum;
 }
 
+// Rows of at most this many features are a product of generated code (tensor/gemm.h).
+enum { SMALL = 256 };
+
+// C (+)= A B for the rows of an item: A[rows, inner], B[inner, width].
+static void multiply(const mra_small_gemm *product, size_t rows, const float *a, const float *b,
+                     float *c)
+{
+    if (product->generated && (int)rows == product->m)
+        mra_small_gemm_run(product, a, b, c);
+    else
+        mra_gemm(false, false, (int)rows, product->n, product->k, 1.0f, a, product->lda, b,
+                 product->ldb, product->beta, c, product->ldc);
+}
+
+static mra_small_gemm prepare(int inner, int width, float beta)
+{
+    if (inner <= SMALL && width <= SMALL)
+        return mra_small_gemm_prepare(ITEM_ROWS, width, inner, inner, width, width, beta);
+    return (mra_small_gemm){.m = ITEM_ROWS,
+                            .n = width,
+                            .k = inner,
+                            .lda = inner,
+                            .ldb = width,
+                            .ldc = width,
+                            .beta = beta};
+}
+
+static void project(const features_context *c, size_t group, mra_range range)
+{
+    const size_t at = group * (size_t)c->form->n + range.begin;
+    multiply(&c->product, range.end - range.begin, c->x + at * (size_t)c->form->d, c->w,
+             c->y + at * (size_t)c->form->features);
+}
+
 // ---- Maxima over the keys -------------------------------------------------------------------
 
 static void largest_item(void *context, size_t item, int thread)
@@ -54,6 +90,7 @@ static void largest_item(void *context, size_t item, int thread)
     const bool common = c->form->rule.kind == MRA_FEATURES_COMMON;
     float *part = c->part + item * m;
     for (size_t r = 0; r < m; r++) part[r] = -INFINITY;
+    project(c, group, range);
     for (size_t row = range.begin; row < range.end; row++) {
         const float *p = c->y + (group * n + row) * m;
         if (visible(c, group, row)) {
@@ -126,6 +163,7 @@ static void features_item(void *context, size_t item, int thread)
     const size_t group = item / c->items;
     const mra_range range = mra_range_of(item % c->items, ITEM_ROWS, n);
     const bool common = c->form->rule.kind == MRA_FEATURES_COMMON;
+    if (!c->part) project(c, group, range);
     for (size_t row = range.begin; row < range.end; row++) {
         const size_t at = group * n + row;
         if (visible(c, group, row)) {
@@ -139,21 +177,28 @@ static void features_item(void *context, size_t item, int thread)
 }
 
 mra_status mra_cpu_features(mra_device *device, const mra_feature_form *form, const float *x,
-                            const uint8_t *mask, float *shift, float *log_scale, float *y,
-                            mra_error *err)
+                            const float *w, const uint8_t *mask, float *shift, float *log_scale,
+                            float *y, mra_error *err)
 {
+    const size_t m = (size_t)form->features, d = (size_t)form->d;
+    const mra_feature_kind kind = form->rule.kind;
     features_context context = {.form = form,
                                 .items = mra_items((size_t)form->n, ITEM_ROWS),
                                 .x = x,
                                 .mask = mask,
                                 .shift = shift,
                                 .log_scale = log_scale,
-                                .y = y};
+                                .y = y,
+                                .product = prepare(form->d, form->features, 0.0f)};
     const size_t items = groups_of(form) * context.items;
-    const mra_feature_kind kind = form->rule.kind;
+    float *turned = mra_cpu_scratch(device, m * d, sizeof *turned, "features", err);
+    if (!turned) return MRA_NO_MEMORY;
+    for (size_t r = 0; r < m; r++)
+        for (size_t j = 0; j < d; j++) turned[j * m + r] = w[r * d + j];
+    context.w = turned;
     if (kind == MRA_FEATURES_KEY || kind == MRA_FEATURES_COMMON) {
-        context.part = mra_cpu_scratch(device, items * (size_t)form->features,
-                                       sizeof *context.part, "features", err);
+        context.part =
+            mra_cpu_more_scratch(device, items * m, sizeof *context.part, "features", err);
         if (!context.part) return MRA_NO_MEMORY;
         mra_cpu_loop(device, items, largest_item, &context);
         join_largest(&context);
@@ -172,9 +217,10 @@ static void backward_item(void *context, size_t item, int thread)
     const size_t d = (size_t)c->form->d, group = item / c->items;
     const float epsilon = c->form->rule.epsilon, scale = c->form->rule.scale;
     const mra_range range = mra_range_of(item % c->items, ITEM_ROWS, n);
-    for (size_t at = group * n + range.begin; at < group * n + range.end; at++) {
-        const float *y = c->y + at * m, *dy = c->dy + at * m, *x = c->x + at * d;
-        float *dp = c->dp + at * m, *dx = c->dx + at * d, sum = 0.0f;
+    const size_t first = group * n + range.begin;
+    for (size_t at = first; at < group * n + range.end; at++) {
+        const float *y = c->y + at * m, *x = c->x + at * d;
+        float *dp = c->dy + at * m, *dx = c->dx + at * d, sum = 0.0f;
         if (!visible(c, group, at - group * n)) {
             memset(dp, 0, m * sizeof *dp);
             if (!c->add) memset(dx, 0, d * sizeof *dx);
@@ -182,30 +228,32 @@ static void backward_item(void *context, size_t item, int thread)
         }
 #pragma omp simd reduction(+ : sum)
         for (size_t r = 0; r < m; r++) {
-            dp[r] = (y[r] - epsilon) * dy[r];
+            dp[r] = (y[r] - epsilon) * dp[r];
             sum += dp[r];
         }
         const float factor = -scale * scale * sum;
 #pragma omp simd
         for (size_t j = 0; j < d; j++) dx[j] = (c->add ? dx[j] : 0.0f) + factor * x[j];
     }
+    multiply(&c->product, range.end - range.begin, c->dy + first * m, c->w, c->dx + first * d);
 }
 
 mra_status mra_cpu_features_backward(mra_device *device, const mra_feature_form *form,
-                                     const float *x, const uint8_t *mask, const float *y,
-                                     const float *dy, float *dp, float *dx, bool add,
+                                     const float *x, const float *w, const uint8_t *mask,
+                                     const float *y, float *dy, float *dx, bool add,
                                      mra_error *err)
 {
     (void)err;
     features_context context = {.form = form,
                                 .items = mra_items((size_t)form->n, ITEM_ROWS),
                                 .x = x,
-                                .dy = dy,
+                                .w = w,
                                 .mask = mask,
                                 .y = (float *)(uintptr_t)y,
-                                .dp = dp,
+                                .dy = dy,
                                 .dx = dx,
-                                .add = add};
+                                .add = add,
+                                .product = prepare(form->features, form->d, 1.0f)};
     mra_cpu_loop(device, groups_of(form) * context.items, backward_item, &context);
     return MRA_OK;
 }

@@ -1,6 +1,5 @@
-// Positive random features of the softmax kernel, as an operation on projections: what a row of
-// features is divided by before it is exponentiated. src/attention/features.h draws the
-// projections and says where the formulas come from.
+// Positive random features of the softmax kernel: which constant the exponents are relative to.
+// src/attention/features.h draws the directions w_r and says where the formulas come from.
 //
 // With the logit l_ir = <w_r, s x_i> - |s x_i|^2 / 2 of row i and feature r,
 //
@@ -33,7 +32,7 @@ typedef enum mra_feature_kind {
 
 typedef struct mra_feature_rule {
     mra_feature_kind kind;
-    float scale;   // s; the projections are taken with w s already
+    float scale;   // s; directions are given as s w_r
     float epsilon; // added to every feature of a visible row
 } mra_feature_rule;
 

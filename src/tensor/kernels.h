@@ -236,16 +236,16 @@ struct mra_kernels {
 
     // ---- Random features (tensor/features.h) ------------------------------------------------
 
-    // y[groups, n, features] in place of the projections <w_r, s x_i> that it holds. shift and
+    // y[groups, n, features] of x[groups, n, d], with w[features, d] holding s w_r. shift and
     // log_scale: written or read as the kind says, otherwise not touched.
     mra_status (*features)(mra_device *device, const mra_feature_form *form, const float *x,
-                           const uint8_t *mask, float *shift, float *log_scale, float *y,
-                           mra_error *err);
-    // The gradients of the projections, dp = (y - epsilon) dy, and of the rows through
-    // |s x_i|^2 / 2: dx_i (+)= -s^2 (sum over r of dp_ir) x_i. 0 in rows left out. dp may be dy.
+                           const float *w, const uint8_t *mask, float *shift, float *log_scale,
+                           float *y, mra_error *err);
+    // With dp = (y - epsilon) dy: dx_i (+)= sum over r of dp_ir (s w_r - s^2 x_i); 0 in rows left
+    // out. dp is written over dy.
     mra_status (*features_backward)(mra_device *device, const mra_feature_form *form,
-                                    const float *x, const uint8_t *mask, const float *y,
-                                    const float *dy, float *dp, float *dx, bool add,
+                                    const float *x, const float *w, const uint8_t *mask,
+                                    const float *y, float *dy, float *dx, bool add,
                                     mra_error *err);
     // y[i, 0 .. width) = x[i, 0 .. width) / x[i, width] for x[rows, width + 1]; 0 where the
     // divisor is 0.

@@ -5,7 +5,7 @@
 
 #include "tensor/operation.h"
 
-// ---- Features: a product, then exponentials in its place ------------------------------------
+// ---- Features -------------------------------------------------------------------------------
 
 typedef struct saved_features {
     mra_feature_form form;
@@ -17,14 +17,10 @@ static mra_status features_backward(mra_tape *tape, mra_node *node, mra_error *e
     mra_device *device = mra_tape_device(tape);
     mra_tensor *x = node->operand[0], *w = node->operand[1], *y = node->output;
     const saved_features *saved = node->saved;
-    float *dp = mra_tape_device_alloc(tape, y->size * sizeof *dp);
-    if (!dp) return mra_tape_status(tape, err);
-    mra_status status =
-        device->kernels->features_backward(device, &saved->form, x->data, saved->mask, y->data,
-                                           y->grad, dp, x->grad, mra_grad_adds(x), err);
-    if (status) return status;
-    return device->kernels->linear_backward_input(device, mra_leading(x), mra_last(x),
-                                                  mra_last(y), dp, w->data, x->grad, true, err);
+    // Nobody reads the gradient of y afterwards: it may be overwritten.
+    return device->kernels->features_backward(device, &saved->form, x->data, w->data,
+                                              saved->mask, y->data, y->grad, x->grad,
+                                              mra_grad_adds(x), err);
 }
 
 // The shift and scale tensors that the kind writes or reads.
@@ -54,11 +50,8 @@ static mra_tensor *features_run(mra_tape *tape, mra_tensor *x, mra_tensor *w,
     if (!y) return NULL;
     mra_device *device = mra_tape_device(tape);
     mra_error err;
-    mra_status status = device->kernels->linear(device, mra_leading(x), form->d, form->features,
-                                                x->data, w->data, NULL, y->data, &err);
-    if (!status)
-        status = device->kernels->features(device, form, x->data, saved->mask, shift, log_scale,
-                                           y->data, &err);
+    mra_status status = device->kernels->features(device, form, x->data, w->data, saved->mask,
+                                                  shift, log_scale, y->data, &err);
     return mra_finish(tape, status, &err,
                       &(mra_node){.output = y,
                                   .operand = {x, w},
