@@ -102,6 +102,8 @@ mra_status mra_cpu_layer_norm_backward(mra_device *, size_t, int, const float *,
 mra_status mra_cpu_softmax(mra_device *, size_t, int, const float *, float *, mra_error *);
 mra_status mra_cpu_softmax_backward(mra_device *, size_t, int, const float *, const float *,
                                     float *, bool, mra_error *);
+mra_status mra_cpu_softmax_kept(mra_device *, size_t, int, int, int, const uint8_t *,
+                                const float *, float *, mra_error *);
 // cpu_loss.c
 mra_status mra_cpu_cross_entropy(mra_device *, size_t, int, const float *, const int32_t *,
                                  float *, float *, int32_t *, mra_error *);
@@ -157,6 +159,35 @@ mra_status mra_cpu_outside_band(mra_device *, const mra_outside_form *, const fl
 mra_status mra_cpu_join(mra_device *, size_t, int, const mra_join_operands *, mra_error *);
 mra_status mra_cpu_join_backward(mra_device *, size_t, int, const mra_join_operands *,
                                  mra_error *);
+
+// cpu_sequence.c
+mra_status mra_cpu_convolve(mra_device *, size_t, int, int, int, int, const float *,
+                            const float *, bool, float *, bool, mra_error *);
+mra_status mra_cpu_convolve_backward_filter(mra_device *, size_t, int, int, int, int,
+                                            const float *, const float *, float *, mra_error *);
+mra_status mra_cpu_segment_mean(mra_device *, size_t, int, int, int, int, const int32_t *,
+                                const float *, float *, mra_error *);
+mra_status mra_cpu_segment_mean_backward(mra_device *, size_t, int, int, int, int,
+                                         const int32_t *, const float *, float *, bool,
+                                         mra_error *);
+// cpu_gaussian.c
+mra_status mra_cpu_gaussian(mra_device *, size_t, int, int, int, const float *, const float *,
+                            float *, mra_error *);
+mra_status mra_cpu_gaussian_backward(mra_device *, size_t, int, int, int, const float *,
+                                     const float *, const float *, const float *, float *, bool,
+                                     float *, bool, mra_error *);
+// cpu_inverse.c
+mra_status mra_cpu_identity_minus(mra_device *, size_t, int, float, const float *, float *,
+                                  mra_error *);
+mra_status mra_cpu_inverse_guess(mra_device *, int, bool, size_t, int, const float *, float *,
+                                 float *, int32_t *, mra_error *);
+mra_status mra_cpu_inverse_guess_backward(mra_device *, int, size_t, int, const float *,
+                                          const float *, const int32_t *, const float *,
+                                          float *, mra_error *);
+mra_status mra_cpu_keep_bounded(mra_device *, bool, size_t, size_t, float, const float *,
+                                const float *, float *, int32_t *, mra_error *);
+mra_status mra_cpu_copy_chosen(mra_device *, size_t, size_t, const int32_t *, int,
+                               const float *, float *, bool, mra_error *);
 // cpu_optimiser.c
 mra_status mra_cpu_adamw(mra_device *, const mra_adamw *, size_t, float *, const float *,
                          float *, float *, mra_error *);

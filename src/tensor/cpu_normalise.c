@@ -154,6 +154,41 @@ mra_status mra_cpu_softmax(mra_device *device, size_t rows, int width, const flo
     return MRA_OK;
 }
 
+typedef struct kept_context {
+    size_t heads, rows, width;
+    const uint8_t *keep;
+    const float *x;
+    float *y;
+} kept_context;
+
+static void kept_item(void *context, size_t group, int thread)
+{
+    (void)thread;
+    const kept_context *c = context;
+    const uint8_t *keep = c->keep + group / c->heads * c->width;
+    for (size_t row = group * c->rows; row < (group + 1) * c->rows; row++) {
+        const float *x = c->x + row * c->width;
+        float *y = c->y + row * c->width;
+#pragma omp simd
+        for (size_t j = 0; j < c->width; j++) y[j] = keep[j] ? x[j] : -INFINITY;
+        const float largest = mra_row_max(y, c->width);
+        const float sum = mra_exp_row(y, c->width, largest == -INFINITY ? 0.0f : largest);
+        const float inverse = sum == 0.0f ? 0.0f : 1.0f / sum;
+#pragma omp simd
+        for (size_t j = 0; j < c->width; j++) y[j] *= inverse;
+    }
+}
+
+mra_status mra_cpu_softmax_kept(mra_device *device, size_t groups, int heads, int rows,
+                                int width, const uint8_t *keep, const float *x, float *y,
+                                mra_error *err)
+{
+    (void)err;
+    kept_context context = {(size_t)heads, (size_t)rows, (size_t)width, keep, x, y};
+    mra_cpu_loop(device, groups, kept_item, &context);
+    return MRA_OK;
+}
+
 static void softmax_backward_item(void *context, size_t item, int thread)
 {
     (void)thread;

@@ -93,6 +93,16 @@ typedef struct mra_join_operands {
     float *dlocal, *dlse, *dsums; // added to; any may be NULL
 } mra_join_operands;
 
+// How an iteration towards the inverse of a matrix x begins (src/attention/pseudo_inverse.h): with the
+// largest sums of absolute values over a column, |x|_1, and over a row, |x|_inf,
+enum mra_inverse_rule {
+    MRA_INVERSE_NORMS,  // scale = 1 / (|x|_1 |x|_inf)
+    MRA_INVERSE_SQUARE, // scale = 1 / |x|_inf^2; x symmetric
+    // scale = 2^(1 - k) / |x|_inf^2 with the least k of 0 .. 10 for which |I - x y|_1 <= 1.01 (10 if
+    // there is none); x symmetric
+    MRA_INVERSE_HALVED
+};
+
 struct mra_kernels {
     // ---- Entry by entry: `count` entries ----------------------------------------------------
 
@@ -164,6 +174,12 @@ struct mra_kernels {
                           mra_error *err);
     mra_status (*softmax_backward)(mra_device *device, size_t rows, int width, const float *y,
                                    const float *dy, float *dx, bool add, mra_error *err);
+
+    // The softmax of x[groups, rows, width] over the entries j with keep[group / heads, j] != 0; the
+    // others are 0, and so is a row without any. softmax_backward is its way back.
+    mra_status (*softmax_kept)(mra_device *device, size_t groups, int heads, int rows,
+                               int width, const uint8_t *keep, const float *x, float *y,
+                               mra_error *err);
 
     // ---- Loss -------------------------------------------------------------------------------
 
@@ -278,6 +294,67 @@ struct mra_kernels {
     // The gradients of <dz, z>; `scale` is a constant.
     mra_status (*join_backward)(mra_device *device, size_t rows, int d,
                                 const mra_join_operands *operands, mra_error *err);
+
+    // ---- Along sequences: x[groups, n, width], a group for each example and head ------------
+
+    // y[g, i, :] = sum over t in [0, taps) of filter[g % heads, t] x[g, i + t - taps / 2, :], x being 0
+    // outside of the sequence; taps odd. `flipped` reads the filter from its end: with dy for
+    // x, that is the gradient of x.
+    mra_status (*convolve)(mra_device *device, size_t groups, int heads, int n, int width,
+                           int taps, const float *x, const float *filter, bool flipped,
+                           float *y, bool add, mra_error *err);
+    // dfilter[h, t] += sum over the groups g of head h, and i, of <dy[g, i, :], x[g, i + t - taps /
+    // 2, :]>.
+    mra_status (*convolve_backward_filter)(mra_device *device, size_t groups, int heads, int n,
+                                           int width, int taps, const float *x, const float *dy,
+                                           float *dfilter, mra_error *err);
+    // y[g, s, :] = mean of x[g, i, :] over the i with segment[g / heads, i] == s, for s < segments (0
+    // where there is none). Entries of `segment` outside of [0, segments) belong to no segment.
+    mra_status (*segment_mean)(mra_device *device, size_t groups, int heads, int n,
+                               int segments, int width, const int32_t *segment, const float *x,
+                               float *y, mra_error *err);
+    // dx[g, i, :] = dy[g, segment[g / heads, i], :] / (number of i in that segment), or 0.
+    mra_status (*segment_mean_backward)(mra_device *device, size_t groups, int heads, int n,
+                                        int segments, int width, const int32_t *segment,
+                                        const float *dy, float *dx, bool add, mra_error *err);
+    // y[g, i, j] = exp(-|x[g, i, :] - c[g, j, :]|^2 / 2) for x[groups, n, width], c[groups, m, width],
+    // from the differences, so that near points lose nothing to cancellation.
+    mra_status (*gaussian)(mra_device *device, size_t groups, int n, int m, int width,
+                           const float *x, const float *c, float *y, mra_error *err);
+    // With g_ij = dy_ij y_ij: dx_i (+)= sum_j g_ij (c_j - x_i) and dc_j (+)= sum_i g_ij (x_i - c_j). dx
+    // or dc may be NULL.
+    mra_status (*gaussian_backward)(mra_device *device, size_t groups, int n, int m, int width,
+                                    const float *x, const float *c, const float *y,
+                                    const float *dy, float *dx, bool add_x, float *dc,
+                                    bool add_c, mra_error *err);
+
+    // ---- Square matrices a[groups, m, m], for iterations towards an inverse -----------------
+
+    // y = factor I - x.
+    mra_status (*identity_minus)(mra_device *device, size_t groups, int m, float factor,
+                                 const float *x, float *y, mra_error *err);
+    // A first guess y = scale x^T; `rule` says which scale (mra_inverse_rule above). `joint`: one scale
+    // for all groups, from the largest sums of any. scale[groups] receives it, and places[groups, 4]
+    // what decided: group and row of the largest row sum, group and column of the largest
+    // column sum.
+    mra_status (*inverse_guess)(mra_device *device, int rule, bool joint, size_t groups, int m,
+                                const float *x, float *y, float *scale, int32_t *places,
+                                mra_error *err);
+    // dx += the gradient through y = scale(x) x^T, the deciding places and k held fixed.
+    mra_status (*inverse_guess_backward)(mra_device *device, int rule, size_t groups, int m,
+                                         const float *x, const float *scale,
+                                         const int32_t *places, const float *dy, float *dx,
+                                         mra_error *err);
+    // y[g] = b[g] where every entry of b[g] is at most `limit` in absolute value, otherwise a[g];
+    // `joint`: of all groups together. chosen[groups]: whether b was.
+    mra_status (*keep_bounded)(mra_device *device, bool joint, size_t groups, size_t count,
+                               float limit, const float *a, const float *b, float *y,
+                               int32_t *chosen, mra_error *err);
+    // y[g, :] (+)= x[g, :] in the groups with chosen[g] == wanted, 0 in the others; count entries a
+    // group.
+    mra_status (*copy_chosen)(mra_device *device, size_t groups, size_t count,
+                              const int32_t *chosen, int wanted, const float *x, float *y,
+                              bool add, mra_error *err);
 
     // ---- Training ---------------------------------------------------------------------------
 

@@ -63,6 +63,79 @@ mra_tensor *mra_merge_heads(mra_tape *tape, mra_tensor *x)
     return swap_middle(tape, x, x->shape, 3, (int[]){batch, n, heads * d}, "merge_heads");
 }
 
+mra_tensor *mra_swap_middle(mra_tape *tape, mra_tensor *x, const int dimension[4], int rank,
+                            const int *shape)
+{
+    if (!x || mra_tape_status(tape, NULL)) return NULL;
+    size_t size = 1;
+    for (int i = 0; i < 4; i++) size *= (size_t)dimension[i];
+    if (size != x->size)
+        return mra_tape_fail(tape, MRA_BAD_INPUT, "swap_middle: x%s, expected %zu entries",
+                             mra_shape_of(x).text, size);
+    return swap_middle(tape, x, dimension, rank, shape, "swap_middle");
+}
+
+// ---- Columns --------------------------------------------------------------------------------
+
+static mra_status columns_backward(mra_tape *tape, mra_node *node, mra_error *err)
+{
+    mra_device *device = mra_tape_device(tape);
+    mra_tensor *x = node->operand[0];
+    const int from = mra_last(x), to = mra_last(node->output);
+    if (from <= to)
+        return device->kernels->copy_columns(device, mra_leading(x), from, node->output->grad,
+                                             (size_t)to, x->grad, (size_t)from,
+                                             mra_grad_adds(x), err);
+    mra_status status = mra_grad_ready(tape, x, err);
+    if (status) return status;
+    return device->kernels->copy_columns(device, mra_leading(x), to, node->output->grad,
+                                         (size_t)to, x->grad, (size_t)from, true, err);
+}
+
+// x with `count` columns: the first ones, or all and zeros.
+static mra_tensor *with_columns(mra_tape *tape, mra_tensor *x, int count, const char *name)
+{
+    int shape[MRA_MAX_RANK];
+    for (int i = 0; i < x->rank; i++) shape[i] = x->shape[i];
+    shape[x->rank - 1] = count;
+    const int from = mra_last(x);
+    mra_tensor *y = mra_tape_result(tape, x->rank, shape, x->needs_grad);
+    if (!y) return NULL;
+    mra_device *device = mra_tape_device(tape);
+    mra_error err;
+    mra_status status = MRA_OK;
+    if (count > from) status = device->kernels->fill(device, y->size, 0.0f, y->data, &err);
+    if (!status)
+        status = device->kernels->copy_columns(
+            device, mra_leading(x), from < count ? from : count, x->data, (size_t)from, y->data,
+            (size_t)count, false, &err);
+    return mra_finish(tape, status, &err,
+                      &(mra_node){.output = y,
+                                  .operand = {x},
+                                  .operands = 1,
+                                  .backward = columns_backward,
+                                  .name = name,
+                                  .overwrites = true});
+}
+
+mra_tensor *mra_first_columns(mra_tape *tape, mra_tensor *x, int count)
+{
+    if (!x || mra_tape_status(tape, NULL)) return NULL;
+    if (x->rank < 1 || count < 1 || count > mra_last(x))
+        return mra_tape_fail(tape, MRA_BAD_INPUT, "first_columns: %d columns of x%s", count,
+                             mra_shape_of(x).text);
+    return count == mra_last(x) ? x : with_columns(tape, x, count, "first_columns");
+}
+
+mra_tensor *mra_pad_columns(mra_tape *tape, mra_tensor *x, int count)
+{
+    if (!x || mra_tape_status(tape, NULL)) return NULL;
+    if (x->rank < 1 || count < mra_last(x))
+        return mra_tape_fail(tape, MRA_BAD_INPUT, "pad_columns: x%s to %d columns",
+                             mra_shape_of(x).text, count);
+    return count == mra_last(x) ? x : with_columns(tape, x, count, "pad_columns");
+}
+
 // ---- Masks ----------------------------------------------------------------------------------
 
 static mra_status mask_backward(mra_tape *tape, mra_node *node, mra_error *err)

@@ -161,6 +161,14 @@ mra_tensor *mra_dropout(mra_tape *tape, mra_tensor *x, float p, uint32_t site);
 // [batch, n, heads*d] -> [batch, heads, n, d], and back.
 mra_tensor *mra_split_heads(mra_tape *tape, mra_tensor *x, int heads);
 mra_tensor *mra_merge_heads(mra_tape *tape, mra_tensor *x);
+// y = x with its dimensions `first` and `second` swapped, where x is read as
+// [outer, first, second, inner]; y gets `shape`.
+mra_tensor *mra_swap_middle(mra_tape *tape, mra_tensor *x, const int dimension[4], int rank,
+                            const int *shape);
+// The first `count` columns of x[..., columns], and x with zeros appended: [..., width] -> [..., count],
+// width <= count.
+mra_tensor *mra_first_columns(mra_tape *tape, mra_tensor *x, int count);
+mra_tensor *mra_pad_columns(mra_tape *tape, mra_tensor *x, int count);
 // A view with another shape of the same size (data and gradient shared).
 mra_tensor *mra_reshape(mra_tape *tape, mra_tensor *x, int rank, const int *shape);
 // x[batch, n, width] * mask[batch, n] (0 or 1, host bytes; NULL: all ones).
@@ -222,5 +230,31 @@ mra_tensor *mra_outside_band(mra_tape *tape, mra_tensor *a, mra_tensor *b, mra_t
 // parts are empty. `scale` is a constant to the gradient.
 mra_tensor *mra_join(mra_tape *tape, mra_tensor *local, mra_tensor *lse, mra_tensor *sums,
                      mra_tensor *scale);
+
+// ---- Along sequences: x[batch, heads, n, d] -------------------------------------------------
+
+// Depth-wise convolution over the sequence with filter[heads, taps], taps odd, zeros outside:
+// y_i = sum_t filter[h, t] x_{i + t - taps/2}.
+mra_tensor *mra_convolve_sequence(mra_tape *tape, mra_tensor *x, mra_tensor *filter);
+// Means over the positions with segment[batch, n] == s (host): [batch, heads, segments, d]; 0 for a
+// segment without any. A position with a number outside of [0, segments) is left out.
+mra_tensor *mra_segment_mean(mra_tape *tape, mra_tensor *x, const int32_t *segment,
+                             int segments);
+// exp(-|x_i - c_j|^2 / 2) for x[..., n, d] and c[..., m, d], as [..., n, m].
+mra_tensor *mra_gaussian(mra_tape *tape, mra_tensor *x, mra_tensor *c);
+// Softmax over the entries j of x[batch, heads, rows, width] with keep[batch, width] != 0 (host; NULL: all);
+// 0 elsewhere.
+mra_tensor *mra_softmax_kept(mra_tape *tape, mra_tensor *x, const uint8_t *keep);
+
+// ---- Towards an inverse: x[..., m, m] -------------------------------------------------------
+
+// factor I - x.
+mra_tensor *mra_identity_minus(mra_tape *tape, float factor, mra_tensor *x);
+// scale x^T; `rule` an mra_inverse_rule (tensor/kernels.h), `joint`: one scale for all matrices. The gradient
+// goes through the scale too.
+mra_tensor *mra_inverse_guess(mra_tape *tape, mra_tensor *x, int rule, bool joint);
+// Matrix by matrix (`joint`: all together) b if its entries are at most `limit` in absolute value, otherwise a.
+mra_tensor *mra_keep_bounded(mra_tape *tape, mra_tensor *a, mra_tensor *b, float limit,
+                             bool joint);
 
 #endif

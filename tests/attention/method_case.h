@@ -214,4 +214,64 @@ static inline void method_report(const method_check *check)
                  check->method, worst.forward, worst.backward, allowed, slope);
 }
 
+// Padding at the end is the same as a shorter sequence: `tokens` of n tokens with a mask against `tokens`
+// alone, with the learned parameters of n positions in both. Forward, and the gradients of Q, K and V.
+static inline void method_padding(const method_check *check, int n, int tokens)
+{
+    mra_device *device;
+    mra_tape *tape;
+    mra_error err;
+    if (mra_device_open(&device, "cpu", 2, &err) != MRA_OK) fail_msg("%s", err.message);
+    if (mra_tape_create(&tape, device, &err) != MRA_OK) fail_msg("%s", err.message);
+    const int lengths[2] = {n, tokens};
+    dense_arrays a[2];
+    int options = 0;
+    while (options < MRA_METHOD_OPTIONS && check->options[options]) options++;
+    for (int i = 0; i < 2; i++) {
+        const mra_shape shape = {.batch = 1, .heads = 2, .n = lengths[i], .d = 32};
+        mra_attention_layer *layer;
+        const mra_attention_request request = {.method = check->method,
+                                               .device = device,
+                                               .shape = shape,
+                                               .seed = dense_seed(),
+                                               .assignments = check->options,
+                                               .assignment_count = options,
+                                               .positions = n};
+        if (mra_attention_layer_make(&layer, &request, &err) != MRA_OK)
+            fail_msg("%s", err.message);
+        a[i] = dense_make(shape, 1.0f, false);
+        uint8_t *mask = i == 0 ? calloc(1, (size_t)n) : NULL;
+        if (mask) memset(mask, 1, (size_t)tokens);
+        for (int x = 0; x < DENSE_ARRAYS && i == 1; x++) // the first tokens of each head
+            for (int head = 0; head < 2; head++)
+                memcpy(a[1].x[x] + head * tokens * 32, a[0].x[x] + head * n * 32,
+                       sizeof(float) * 32 * (size_t)tokens);
+        if (mra_attention_run(layer, tape, a[i].x[DENSE_Q], a[i].x[DENSE_K], a[i].x[DENSE_V],
+                              mask, a[i].x[DENSE_Z], a[i].x[DENSE_DZ], a[i].x[DENSE_DQ],
+                              a[i].x[DENSE_DK], a[i].x[DENSE_DV], &err) != MRA_OK)
+            fail_msg("%s", err.message);
+        free(mask);
+        mra_attention_layer_free(layer);
+    }
+    const int results[4] = {DENSE_Z, DENSE_DQ, DENSE_DK, DENSE_DV};
+    for (int r = 0; r < 4; r++)
+        for (int head = 0; head < 2; head++) {
+            double *shorter =
+                dense_copy(a[1].x[results[r]] + head * tokens * 32, (size_t)tokens * 32);
+            const double off = dense_difference(a[0].x[results[r]] + head * n * 32, shorter,
+                                                (size_t)tokens * 32);
+            if (!(off <= 1e-4))
+                fail_msg("%s: %s of %d tokens of %d differs by %.3g from %d tokens",
+                         check->method, (const char *[]){"Z", "dQ", "dK", "dV"}[r], tokens, n,
+                         off, tokens);
+            for (int e = tokens * 32; e < n * 32; e++)
+                if (a[0].x[results[r]][head * n * 32 + e] != 0)
+                    fail_msg("%s: a row of padding is not 0", check->method);
+            free(shorter);
+        }
+    for (int i = 0; i < 2; i++) dense_release(&a[i]);
+    mra_tape_free(tape);
+    mra_device_close(device);
+}
+
 #endif
