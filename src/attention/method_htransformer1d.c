@@ -38,8 +38,10 @@ enum { BLOCK, VARIANT, OPTIONS };
 static const mra_option options[] = {
     [BLOCK] = {"block", MRA_OPTION_INT, "16", 1, MRA_HIERARCHY_BLOCK, NULL,
                "rows of a block at every level"},
-    [VARIANT] = {"variant", MRA_OPTION_CHOICE, "specified", 0, 0, "specified|published",
-                 "as the method's paper has it, or as the published code computes it"},
+    [VARIANT] =
+        {"variant", MRA_OPTION_CHOICE, "specified", 0, 0, "specified|published",
+         "the formulas of the method's paper on pairs of siblings, or as the public code "
+         "computes it"},
 };
 
 static const char *const description[] = {
