@@ -15,6 +15,7 @@
 
 #include "attention.h"
 #include "launch.cuh"
+#include "parts.cuh"
 
 #include <stdlib.h>
 #include <string.h>
@@ -24,7 +25,7 @@ extern "C" {
 #include "mra/selection.h"
 }
 
-namespace MRA_BACKEND
+namespace MRA_BACKEND::attention
 {
 
 // The object of the C interface.
@@ -32,6 +33,7 @@ struct attention_object {
     mra_device *device;
     mra_kernel_request request;
     plan p;
+    part_streams parts;
     void *memory;
     size_t bytes;
     bfloat16 *copy;    // [3, heads, n, d]: q, k, v; or NULL
@@ -63,6 +65,9 @@ static mra_status check_request(const mra_kernel_request *request, mra_error *er
     if (options->scales != 1 && (options->scales != 2 || options->scale[0] != TILE))
         return mra_fail(err, MRA_BAD_INPUT,
                         "scales: the kernels have code for R = {32, 1} and R = {1}");
+    if (request->parts < 0 || request->parts > MOST_PARTS || request->parts > shape.batch)
+        return mra_fail(err, MRA_BAD_INPUT, "parts: %d, expected 0 to %d, at most the batch",
+                        request->parts, MOST_PARTS);
     if (request->bf16_arrays && request->precision != MRA_KERNEL_BF16)
         return mra_fail(err, MRA_BAD_INPUT,
                         "precision: arrays of bf16 are multiplied in bf16 only");
@@ -173,6 +178,7 @@ static void release(mra_kernel_attention *attention)
 {
     attention_object *self = (attention_object *)attention;
     if (!self) return;
+    close_parts(&self->parts);
     if (self->memory) self->device->release(self->device, self->memory);
     free(self);
 }
@@ -202,6 +208,8 @@ static mra_status create(mra_kernel_attention **attention, mra_device *device,
     layout.used = 0;
     if (status == MRA_OK) place(self, &layout);
     if (status == MRA_OK && self->p.order) status = upload_order(self, err);
+    int parts = request->parts > 0 ? request->parts : parts_that_pay(self->p);
+    if (status == MRA_OK) status = open_parts(&self->parts, parts, err);
     if (status != MRA_OK) {
         release((mra_kernel_attention *)self);
         return status;
@@ -231,28 +239,51 @@ static operands make_operands(const attention_object *self, const void *q, const
     return o;
 }
 
-static mra_status forward(mra_kernel_attention *attention, const void *q, const void *k,
-                          const void *v, const uint8_t *mask, void *z, mra_error *err)
+// The stages of a part. `q`, `k`, `v`: the caller's.
+static void forward_part(const attention_object *self, const plan &p, const operands &o,
+                         const void *q, const void *k, const void *v, stream_t stream)
 {
-    attention_object *self = (attention_object *)attention;
-    plan &p = self->p;
-    stream_t stream = device_stream(self->device);
-    const bool exact = self->request.precision == MRA_KERNEL_FLOAT32;
-    operands o = make_operands(self, q, k, v);
-    o.z = z;
-    p.mask = mask;
     if (self->request.bf16_arrays)
         pool_bf16(p, (const bfloat16 *)q, (const bfloat16 *)k, (const bfloat16 *)v, stream);
     else
         pool_float(p, (const float *)q, (const float *)k, (const float *)v, self->copy, stream);
     if (is_exact(&self->request)) {
         exact_forward(p, o, stream);
-    } else {
-        coarse_logits(p, stream);
-        select_boxes(p, stream);
-        if (!p.sparse) coarse_values(p, exact, stream);
-        attend_boxes(p, o, stream);
+        return;
     }
+    coarse_logits(p, stream);
+    select_boxes(p, stream);
+    if (!p.sparse) coarse_values(p, o.precision == FLOAT32, stream);
+    attend_boxes(p, o, stream);
+}
+
+static void backward_part(const attention_object *self, const plan &p, const operands &o,
+                          stream_t stream)
+{
+    prepare_backward(p, o, stream);
+    if (is_exact(&self->request)) {
+        exact_backward(p, o, stream);
+        return;
+    }
+    if (!p.sparse) coarse_backward(p, o.precision == FLOAT32, stream);
+    list_columns(p, stream);
+    fine_backward(p, o, stream);
+}
+
+static mra_status forward(mra_kernel_attention *attention, const void *q, const void *k,
+                          const void *v, const uint8_t *mask, void *z, mra_error *err)
+{
+    attention_object *self = (attention_object *)attention;
+    const part_streams &parts = self->parts;
+    stream_t stream = device_stream(self->device);
+    operands o = make_operands(self, q, k, v);
+    o.z = z;
+    self->p.mask = mask;
+    fork(parts, stream);
+    for (int i = 0; i < parts.count; i++)
+        forward_part(self, part_of(self->p, parts, i), o, q, k, v,
+                     stream_of_part(parts, i, stream));
+    join(parts, stream);
     mra_status status = launch_status(stream, "attention", err);
     self->done = status == MRA_OK;
     return status;
@@ -267,11 +298,10 @@ static mra_status backward(mra_kernel_attention *attention, const void *q, const
         return mra_fail(
             err, MRA_BAD_INPUT,
             "backward: no forward pass to go back through; expected one that succeeded");
-    plan &p = self->p;
+    const part_streams &parts = self->parts;
     stream_t stream = device_stream(self->device);
-    p.mask = mask;
+    self->p.mask = mask;
     operands o = make_operands(self, q, k, v);
-    const bool exact = self->request.precision == MRA_KERNEL_FLOAT32;
     o.z = (void *)z;
     o.caller_dz = dz;
     o.dz_copy = self->dz_copy;
@@ -280,14 +310,10 @@ static mra_status backward(mra_kernel_attention *attention, const void *q, const
     o.dk = dk;
     o.dv = dv;
     o.add = add;
-    prepare_backward(p, o, stream);
-    if (is_exact(&self->request)) {
-        exact_backward(p, o, stream);
-    } else {
-        if (!p.sparse) coarse_backward(p, exact, stream);
-        list_columns(p, stream);
-        fine_backward(p, o, stream);
-    }
+    fork(parts, stream);
+    for (int i = 0; i < parts.count; i++)
+        backward_part(self, part_of(self->p, parts, i), o, stream_of_part(parts, i, stream));
+    join(parts, stream);
     return launch_status(stream, "attention: backward", err);
 }
 
@@ -388,7 +414,7 @@ static mra_status statistics(mra_kernel_attention *attention, mra_statistics *to
     return status;
 }
 
-} // namespace MRA_BACKEND
+} // namespace MRA_BACKEND::attention
 
 #ifdef __CUDACC__
 #define MRA_TABLE mra_cuda_attention
@@ -396,6 +422,8 @@ static mra_status statistics(mra_kernel_attention *attention, mra_statistics *to
 #define MRA_TABLE mra_simt_attention
 #endif
 extern "C" const mra_attention_kernels MRA_TABLE = {
-    MRA_BACKEND::create, MRA_BACKEND::release,    MRA_BACKEND::forward, MRA_BACKEND::backward,
-    MRA_BACKEND::check,  MRA_BACKEND::statistics, MRA_BACKEND::chosen,
+    MRA_BACKEND::attention::create,  MRA_BACKEND::attention::release,
+    MRA_BACKEND::attention::forward, MRA_BACKEND::attention::backward,
+    MRA_BACKEND::attention::check,   MRA_BACKEND::attention::statistics,
+    MRA_BACKEND::attention::chosen,
 };

@@ -40,8 +40,10 @@ typedef struct mra_kernel_request {
     mra_shape shape;     // d: 32, 64 or 128; any n
     mra_options options; // scales {32, 1}; or {1}: exact attention. `threads` is not looked at
     mra_kernel_precision precision;
-    bool
-        bf16_arrays; // q, k, v, z, dz, dq, dk, dv are bf16 (with MRA_KERNEL_BF16), else float32
+    // Parts of the batch that overlap on streams of their own, at most 4; 0: as many as pay.
+    int parts;
+    // q, k, v, z, dz, dq, dk, dv are bf16 (with MRA_KERNEL_BF16), else float32.
+    bool bf16_arrays;
 } mra_kernel_request;
 
 typedef struct mra_kernel_attention mra_kernel_attention; // opaque

@@ -18,7 +18,7 @@
 
 #include "coarse.cuh"
 
-namespace MRA_BACKEND
+namespace MRA_BACKEND::attention
 {
 
 // ---- Logits ---------------------------------------------------------------------------------
@@ -50,7 +50,7 @@ template <int D> __global__ void coarse_logits_kernel(plan p)
     float *shared = dynamic_shared<float>();
     MRA_SHARED(float, warp_largest, COARSE_WARPS *TILE);
     const int size = tile_size<float, D>::value;
-    int head = blockIdx.y, x0 = blockIdx.x * TILE, warp = threadIdx.x / 32;
+    int head = p.first_head + blockIdx.y, x0 = blockIdx.x * TILE, warp = threadIdx.x / 32;
     float *query = shared, *key = shared + (1 + warp) * size;
     size_t pooled = (size_t)p.blocks * D;
     if (warp == 0) load_scaled<D>(query, of_head(p.query, head, pooled), x0, p.blocks, 1);
@@ -89,7 +89,7 @@ template <class P, int D> __global__ void coarse_values_kernel(plan p)
     float *shared = dynamic_shared<float>();
     MRA_SHARED(float, row_sum, COARSE_WARPS *TILE);
     const int stride = tile_stride<float, D>::value, size = tile_size<float, D>::value;
-    int head = blockIdx.y, x0 = blockIdx.x * TILE, warp = threadIdx.x / 32;
+    int head = p.first_head + blockIdx.y, x0 = blockIdx.x * TILE, warp = threadIdx.x / 32;
     float *tile = shared + warp * size;
     float *scratch = shared + COARSE_WARPS * size + warp * P::SCRATCH;
     const float *value = of_head(p.value, head, (size_t)p.blocks * D);
@@ -135,7 +135,7 @@ template <class P, int D> __global__ void coarse_values_kernel(plan p)
 
 static dim3 coarse_grid(const plan &p)
 {
-    return dim3((unsigned)((p.blocks + TILE - 1) / TILE), (unsigned)p.heads);
+    return dim3((unsigned)((p.blocks + TILE - 1) / TILE), (unsigned)p.launch_heads);
 }
 
 template <int D> static void logits(const plan &p, stream_t stream)
@@ -167,4 +167,4 @@ void coarse_values(const plan &p, bool exact, stream_t stream)
         exact ? values<float_path, 128>(p, stream) : values<tf32_path, 128>(p, stream);
 }
 
-} // namespace MRA_BACKEND
+} // namespace MRA_BACKEND::attention

@@ -5,7 +5,7 @@
 
 #include "launch.cuh"
 
-namespace MRA_BACKEND
+namespace MRA_BACKEND::attention
 {
 
 enum { COARSE_WARPS = 4 };
@@ -76,5 +76,5 @@ __device__ inline void add_warps(float *to, int pitch, int first, int count, int
     }
 }
 
-} // namespace MRA_BACKEND
+} // namespace MRA_BACKEND::attention
 #endif

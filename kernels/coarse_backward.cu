@@ -11,7 +11,7 @@
 
 #include "coarse.cuh"
 
-namespace MRA_BACKEND
+namespace MRA_BACKEND::attention
 {
 
 // The gradient of a logit from w = W_xy and c = <G_x, V_y>.
@@ -25,7 +25,7 @@ template <class P, int D> __global__ void coarse_rows_kernel(plan p)
 {
     float *shared = dynamic_shared<float>();
     const int stride = tile_stride<float, D>::value, size = tile_size<float, D>::value;
-    int head = blockIdx.y, x0 = blockIdx.x * TILE, warp = threadIdx.x / 32;
+    int head = p.first_head + blockIdx.y, x0 = blockIdx.x * TILE, warp = threadIdx.x / 32;
     float *pull = shared, *value = shared + (1 + warp) * size;
     float *key = value + COARSE_WARPS * size;
     float *scratch = shared + (1 + 2 * COARSE_WARPS) * size + warp * P::SCRATCH;
@@ -77,7 +77,7 @@ template <class P, int D> __global__ void coarse_columns_kernel(plan p)
     float *shared = dynamic_shared<float>();
     const int N = D > 64 ? 8 : D / 8, size = tile_size<float, D>::value;
     const int stride = tile_stride<float, D>::value;
-    int head = blockIdx.y, y0 = blockIdx.x * TILE, warp = threadIdx.x / 32;
+    int head = p.first_head + blockIdx.y, y0 = blockIdx.x * TILE, warp = threadIdx.x / 32;
     int column = blockIdx.z * 8 * N;
     float *value = shared, *pull = shared + (1 + warp) * size;
     float *query = pull + COARSE_WARPS * size;
@@ -135,7 +135,7 @@ template <class P, int D> static void backward(const plan &p, stream_t stream)
 {
     const size_t tiles = (1 + 2 * COARSE_WARPS) * tile_size<float, D>::value;
     const size_t bytes = (tiles + COARSE_WARPS * P::SCRATCH) * sizeof(float);
-    dim3 grid((unsigned)((p.blocks + TILE - 1) / TILE), (unsigned)p.heads);
+    dim3 grid((unsigned)((p.blocks + TILE - 1) / TILE), (unsigned)p.launch_heads);
     MRA_LAUNCH((coarse_rows_kernel<P, D>), grid, COARSE_WARPS * 32, bytes, stream, p);
     grid.z = D > 64 ? 2 : 1;
     MRA_LAUNCH((coarse_columns_kernel<P, D>), grid, COARSE_WARPS * 32, bytes, stream, p);
@@ -151,4 +151,4 @@ void coarse_backward(const plan &p, bool exact, stream_t stream)
         exact ? backward<float_path, 128>(p, stream) : backward<tf32_path, 128>(p, stream);
 }
 
-} // namespace MRA_BACKEND
+} // namespace MRA_BACKEND::attention

@@ -22,7 +22,7 @@
 
 #include "fine.cuh"
 
-namespace MRA_BACKEND
+namespace MRA_BACKEND::attention
 {
 
 // Warps that share what streams by, and what shared memory holds for them: `own` tiles of each
@@ -62,7 +62,7 @@ __global__ void __launch_bounds__(exact_warps<P, D>::value * 32)
     typedef typename P::element E;
     char *bytes = dynamic_shared<char>();
     exact_shared<P, D, 1> *shared = (exact_shared<P, D, 1> *)bytes;
-    int head = blockIdx.y, warp = threadIdx.x / 32;
+    int head = p.first_head + blockIdx.y, warp = threadIdx.x / 32;
     int x = blockIdx.x * exact_warps<P, D>::value + warp;
     size_t size = (size_t)p.n * D;
     uint32_t present = x < p.blocks ? present_of(p, head, x) : 0;
@@ -101,7 +101,7 @@ __global__ void __launch_bounds__(exact_warps<P, D>::value * 32)
     const int N = width_of<D>::value;
     char *bytes = dynamic_shared<char>();
     exact_shared<P, D, 2> *shared = (exact_shared<P, D, 2> *)bytes;
-    int head = blockIdx.y, warp = threadIdx.x / 32, column = blockIdx.z * 8 * N;
+    int head = p.first_head + blockIdx.y, warp = threadIdx.x / 32, column = blockIdx.z * 8 * N;
     int x = blockIdx.x * exact_warps<P, D>::value + warp;
     size_t size = (size_t)p.n * D, line = (size_t)head * p.blocks + x;
     uint32_t present = x < p.blocks ? present_of(p, head, x) : 0;
@@ -146,7 +146,7 @@ __global__ void __launch_bounds__(exact_warps<P, D>::value * 32)
     const int N = width_of<D>::value;
     char *bytes = dynamic_shared<char>();
     exact_shared<P, D, 2> *shared = (exact_shared<P, D, 2> *)bytes;
-    int head = blockIdx.y, warp = threadIdx.x / 32, column = blockIdx.z * 8 * N;
+    int head = p.first_head + blockIdx.y, warp = threadIdx.x / 32, column = blockIdx.z * 8 * N;
     int y = blockIdx.x * exact_warps<P, D>::value + warp;
     size_t size = (size_t)p.n * D;
     uint32_t present = y < p.blocks ? present_of(p, head, y) : 0;
@@ -189,7 +189,7 @@ template <class P, class Io, int D>
 static void launch(const plan &p, const operands &o, bool forward, stream_t stream)
 {
     const int warps = exact_warps<P, D>::value;
-    dim3 grid((unsigned)((p.blocks + warps - 1) / warps), (unsigned)p.heads);
+    dim3 grid((unsigned)((p.blocks + warps - 1) / warps), (unsigned)p.launch_heads);
     if (forward) {
         const size_t bytes = sizeof(exact_shared<P, D, 1>);
         MRA_LAUNCH((exact_kernel<P, Io, D>), grid, warps * 32, bytes, stream, p, o);
@@ -229,4 +229,4 @@ void exact_backward(const plan &p, const operands &o, stream_t stream)
     pass(p, o, false, stream);
 }
 
-} // namespace MRA_BACKEND
+} // namespace MRA_BACKEND::attention

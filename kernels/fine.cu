@@ -28,7 +28,7 @@
 
 #include "fine.cuh"
 
-namespace MRA_BACKEND
+namespace MRA_BACKEND::attention
 {
 
 // Leaves the result of an item; in the last warp to come o and state become those of the row.
@@ -96,7 +96,7 @@ __global__ void __launch_bounds__(warps_of<P, D>::value * 32)
 {
     typedef typename P::element E;
     char *bytes = dynamic_shared<char>();
-    int head = blockIdx.y, warp = threadIdx.x / 32;
+    int head = p.first_head + blockIdx.y, warp = threadIdx.x / 32;
     fine_shared<P, D> *shared = (fine_shared<P, D> *)bytes + warp;
     work w;
     if (!find_work(p, p.rows, head, blockIdx.x * (blockDim.x / 32) + warp, &w)) return;
@@ -144,7 +144,7 @@ static void attend(const plan &p, const operands &o, stream_t stream)
 {
     const int warps = warps_of<P, D>::value;
     const size_t bytes = warps * sizeof(fine_shared<P, D>);
-    dim3 grid((unsigned)((p.items + warps - 1) / warps), (unsigned)p.heads);
+    dim3 grid((unsigned)((p.items + warps - 1) / warps), (unsigned)p.launch_heads);
     MRA_LAUNCH((fine_kernel<P, Io, D>), grid, warps * 32, bytes, stream, p, o.q, o.k, o.v,
                (Io *)o.z);
 }
@@ -165,4 +165,4 @@ void attend_boxes(const plan &p, const operands &o, stream_t stream)
     if (o.precision == BF16 && !o.bf16_io) attend_width<bf16_path, float>(p, o, stream);
 }
 
-} // namespace MRA_BACKEND
+} // namespace MRA_BACKEND::attention

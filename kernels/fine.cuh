@@ -5,7 +5,7 @@
 
 #include "launch.cuh"
 
-namespace MRA_BACKEND
+namespace MRA_BACKEND::attention
 {
 
 enum { STAGES = 2 }; // boxes in shared memory: one at work, one under way
@@ -289,5 +289,5 @@ __device__ inline void finish_rows(const plan &p, int head, int x, uint32_t pres
     }
 }
 
-} // namespace MRA_BACKEND
+} // namespace MRA_BACKEND::attention
 #endif

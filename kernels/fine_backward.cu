@@ -26,7 +26,7 @@
 
 #include "fine.cuh"
 
-namespace MRA_BACKEND
+namespace MRA_BACKEND::attention
 {
 
 enum { PREPARE_THREADS = 128, PREPARE_WIDTH = 8 };
@@ -64,7 +64,8 @@ template <class Io, int D, bool exact>
 __global__ void prepare_kernel(plan p, const Io *z, const Io *dz, bfloat16 *copy)
 {
     const int lanes = D / PREPARE_WIDTH, rows = 32 / lanes;
-    int head = blockIdx.y, lane = threadIdx.x % 32, c = lane % lanes * PREPARE_WIDTH;
+    int head = p.first_head + blockIdx.y, lane = threadIdx.x % 32,
+        c = lane % lanes * PREPARE_WIDTH;
     int x = blockIdx.x * (PREPARE_THREADS / 32) + threadIdx.x / 32;
     if (x >= p.blocks) return;
     size_t size = (size_t)p.n * D, line = (size_t)head * p.blocks + x;
@@ -102,7 +103,7 @@ template <class Io, int D, bool exact>
 static void prepare(const plan &p, const operands &o, stream_t stream)
 {
     const int warps = PREPARE_THREADS / 32;
-    dim3 grid((unsigned)((p.blocks + warps - 1) / warps), (unsigned)p.heads);
+    dim3 grid((unsigned)((p.blocks + warps - 1) / warps), (unsigned)p.launch_heads);
     MRA_LAUNCH((prepare_kernel<Io, D, exact>), grid, PREPARE_THREADS, 0, stream, p,
                (const Io *)o.z, (const Io *)o.caller_dz, (bfloat16 *)o.dz_copy);
 }
@@ -175,7 +176,7 @@ __global__ void __launch_bounds__(warps_of<P, D>::value * 32) rows_kernel(plan p
 {
     const int N = width_of<D>::value;
     char *bytes = dynamic_shared<char>();
-    int head = blockIdx.y, warp = threadIdx.x / 32, column = blockIdx.z * 8 * N;
+    int head = p.first_head + blockIdx.y, warp = threadIdx.x / 32, column = blockIdx.z * 8 * N;
     back_shared<P, D> *shared = (back_shared<P, D> *)bytes + warp;
     work w;
     if (!find_work(p, p.rows, head, blockIdx.x * (blockDim.x / 32) + warp, &w)) return;
@@ -226,7 +227,7 @@ __global__ void __launch_bounds__(warps_of<P, D>::value * 32) columns_kernel(pla
 {
     const int N = width_of<D>::value;
     char *bytes = dynamic_shared<char>();
-    int head = blockIdx.y, warp = threadIdx.x / 32, column = blockIdx.z * 8 * N;
+    int head = p.first_head + blockIdx.y, warp = threadIdx.x / 32, column = blockIdx.z * 8 * N;
     back_shared<P, D> *shared = (back_shared<P, D> *)bytes + warp;
     work w;
     if (!find_work(p, p.columns, head, blockIdx.x * (blockDim.x / 32) + warp, &w)) return;
@@ -278,7 +279,7 @@ static void both_walks(const plan &p, const operands &o, stream_t stream)
 {
     const int warps = warps_of<P, D>::value;
     const size_t bytes = warps * sizeof(back_shared<P, D>);
-    dim3 grid((unsigned)((p.items + warps - 1) / warps), (unsigned)p.heads,
+    dim3 grid((unsigned)((p.items + warps - 1) / warps), (unsigned)p.launch_heads,
               (unsigned)(D / (8 * width_of<D>::value)));
     MRA_LAUNCH((rows_kernel<P, Io, D>), grid, warps * 32, bytes, stream, p, o);
     MRA_LAUNCH((columns_kernel<P, Io, D>), grid, warps * 32, bytes, stream, p, o);
@@ -300,4 +301,4 @@ void fine_backward(const plan &p, const operands &o, stream_t stream)
     if (o.precision == BF16 && !o.bf16_io) walk_width<bf16_path, float>(p, o, stream);
 }
 
-} // namespace MRA_BACKEND
+} // namespace MRA_BACKEND::attention

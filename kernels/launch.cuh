@@ -7,7 +7,7 @@
 #include "plan.cuh"
 #include "tensor/device.h"
 
-namespace MRA_BACKEND
+namespace MRA_BACKEND::attention
 {
 
 // The stream of a device: the state of `simt` and of `cuda` begins with it.
@@ -54,5 +54,5 @@ void fine_backward(const plan &p, const operands &o, stream_t stream);
 void exact_forward(const plan &p, const operands &o, stream_t stream);
 void exact_backward(const plan &p, const operands &o, stream_t stream);
 
-} // namespace MRA_BACKEND
+} // namespace MRA_BACKEND::attention
 #endif

@@ -7,7 +7,7 @@
 
 #include "tile.cuh"
 
-namespace MRA_BACKEND
+namespace MRA_BACKEND::attention
 {
 
 enum {
@@ -28,6 +28,8 @@ struct box_list {
 
 struct plan {
     int batch, heads, n, d; // heads: batch times heads a sequence
+    int first_head;         // a launch works on the heads first_head .. first_head +
+    int launch_heads;       // launch_heads - 1
     int blocks;             // ceil(n / 32)
     int words;              // ceil(blocks / 32)
     int budget;             // boxes refined in a head, at most blocks^2
@@ -114,5 +116,5 @@ __device__ inline void load_pooled(float *tile, const float *pooled, int first, 
     }
 }
 
-} // namespace MRA_BACKEND
+} // namespace MRA_BACKEND::attention
 #endif

@@ -4,7 +4,7 @@
 
 #include "simt/device.cuh"
 
-namespace MRA_BACKEND
+namespace MRA_BACKEND::attention
 {
 
 // Of numbers that another processor may have written: not from this one's first-level cache.
@@ -25,5 +25,5 @@ __device__ inline float2 read_through_pair(const float *from)
 #endif
 }
 
-} // namespace MRA_BACKEND
+} // namespace MRA_BACKEND::attention
 #endif

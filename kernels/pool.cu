@@ -12,7 +12,7 @@
 
 #include "launch.cuh"
 
-namespace MRA_BACKEND
+namespace MRA_BACKEND::attention
 {
 
 enum { POOL_THREADS = 128 };
@@ -80,7 +80,7 @@ __global__ void pool_kernel(plan p, const E *q, const E *k, const E *v, bfloat16
               blocks_each = 32 / threads_each;
     int lane = threadIdx.x % 32;
     int group = blockIdx.x * (POOL_THREADS / 32) + threadIdx.x / 32, which = blockIdx.y % 3;
-    int head = blockIdx.y / 3, each = p.heads / p.batch;
+    int head = p.first_head + blockIdx.y / 3, each = p.heads / p.batch;
     if (group * blocks_each >= p.blocks) return;
 
     uint32_t present = 0;
@@ -118,7 +118,7 @@ static void pool(const plan &p, const E *q, const E *k, const E *v, bfloat16 *co
 {
     const int blocks_each = 32 / (D * (int)sizeof(E) / 16);
     const int each = blocks_each * (POOL_THREADS / 32);
-    dim3 grid((unsigned)((p.blocks + each - 1) / each), (unsigned)(3 * p.heads));
+    dim3 grid((unsigned)((p.blocks + each - 1) / each), (unsigned)(3 * p.launch_heads));
     MRA_LAUNCH((pool_kernel<E, D>), grid, POOL_THREADS, 0, stream, p, q, k, v, copy);
 }
 
@@ -138,4 +138,4 @@ void pool_bf16(const plan &p, const bfloat16 *q, const bfloat16 *k, const bfloat
     if (p.d == 128) pool<bfloat16, 128>(p, q, k, v, NULL, stream);
 }
 
-} // namespace MRA_BACKEND
+} // namespace MRA_BACKEND::attention

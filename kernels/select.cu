@@ -22,7 +22,7 @@
 
 #include "launch.cuh"
 
-namespace MRA_BACKEND
+namespace MRA_BACKEND::attention
 {
 
 enum { SELECT_THREADS = 512, SELECT_WARPS = SELECT_THREADS / 32 };
@@ -269,7 +269,7 @@ __global__ void select_kernel(plan p)
 {
     MRA_SHARED(int, histogram, DIGITS);
     MRA_SHARED(int, room, SELECT_WARPS + 1);
-    int index = blockIdx.x;
+    int index = p.first_head + blockIdx.x;
     size_t all = (size_t)p.blocks * p.blocks;
     ranking head = {of_head(p.logit, index, all), of_head(p.row_largest, index, p.blocks),
                     of_head(p.present, index / (p.heads / p.batch), p.blocks), 0};
@@ -304,7 +304,7 @@ __global__ void select_kernel(plan p)
 
 void select_boxes(const plan &p, stream_t stream)
 {
-    MRA_LAUNCH(select_kernel, dim3((unsigned)p.heads), SELECT_THREADS, 0, stream, p);
+    MRA_LAUNCH(select_kernel, dim3((unsigned)p.launch_heads), SELECT_THREADS, 0, stream, p);
 }
 
 // ---- Columns --------------------------------------------------------------------------------
@@ -315,7 +315,7 @@ void select_boxes(const plan &p, stream_t stream)
 __global__ void columns_kernel(plan p)
 {
     MRA_SHARED(int, room, SELECT_WARPS + 1);
-    int index = blockIdx.x;
+    int index = p.first_head + blockIdx.x;
     const uint32_t *chosen = of_head(p.chosen, index, (size_t)p.blocks * p.words);
     int *start = of_head(p.columns.start, index, p.blocks + 1);
     int *entry = of_head(p.columns.entry, index, p.budget);
@@ -337,7 +337,7 @@ __global__ void columns_kernel(plan p)
 
 void list_columns(const plan &p, stream_t stream)
 {
-    MRA_LAUNCH(columns_kernel, dim3((unsigned)p.heads), SELECT_THREADS, 0, stream, p);
+    MRA_LAUNCH(columns_kernel, dim3((unsigned)p.launch_heads), SELECT_THREADS, 0, stream, p);
 }
 
-} // namespace MRA_BACKEND
+} // namespace MRA_BACKEND::attention

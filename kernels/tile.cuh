@@ -25,7 +25,7 @@
 
 #include "platform.cuh"
 
-namespace MRA_BACKEND
+namespace MRA_BACKEND::attention
 {
 
 enum { TILE = 32, QUAD_ROWS = 4 }; // QUAD_ROWS: rows of a tile that a lane has entries of
@@ -269,5 +269,5 @@ template <bool exact> __device__ inline float weight_exp(float x)
     return exact ? expf(x) : power_of_two(x * 1.44269504f);
 }
 
-} // namespace MRA_BACKEND
+} // namespace MRA_BACKEND::attention
 #endif

@@ -123,7 +123,13 @@ static inline kernel_result run_case(const mra_attention_kernels *run, mra_devic
 {
     mra_error err = {0};
     mra_kernel_attention *attention;
-    mra_kernel_request request = {c->shape, c->options, c->precision, c->bf16_arrays};
+    mra_kernel_request request = {
+        .shape = c->shape,
+        .options = c->options,
+        .precision = c->precision,
+        .parts = (c->shape.batch + 1) / 2, // so that some run in several
+        .bf16_arrays = c->bf16_arrays,
+    };
     check_ok(c, run->create(&attention, device, &request, &err), &err);
     const float *from[] = {a->q, a->k, a->v, a->dz};
     void *array[8];

@@ -79,6 +79,8 @@ static void kernels_follow_the_definition(void **state)
          false,
          BLOCK_MASK,
          0.7f},
+        {"mra2 in parts", {3, 2, 40, 32}, with(0.7, false, 0, 0), 0, false, TAIL_MASK, 1},
+        {"exact in parts", {3, 1, 40, 32}, exact, 0, false, TAIL_MASK, 1},
         {"mra2s, padded tail", {2, 1, 161, 32}, with(0.5, true, 0, 0), 0, false, TAIL_MASK, 1},
         {"mra2s, priors, plain",
          {1, 1, 131, 32},
@@ -390,7 +392,8 @@ static void bad_input_is_refused(void **state)
 {
     (void)state;
     mra_device *device = open_simt();
-    mra_kernel_request good = {{1, 1, 64, 32}, with(1, false, 0, 0), 0, false}, bad = good;
+    mra_kernel_request good = {.shape = {1, 1, 64, 32}, .options = with(1, false, 0, 0)};
+    mra_kernel_request bad = good;
     bad.shape.d = 48;
     refuse(device, bad, "d: 48");
     bad = good;
@@ -409,13 +412,16 @@ static void bad_input_is_refused(void **state)
     bad.options.grid_height = 7;
     bad.options.grid_width = 9;
     refuse(device, bad, "grid");
+    bad = good;
+    bad.parts = 2;
+    refuse(device, bad, "parts");
 
     kernel_case c = {"NaN", {2, 2, 70, 32}, with(1, false, 0, 0), 0, false, NO_MASK, 1};
     arrays a = case_arrays(&c, kernel_seed());
     a.k[(size_t)(3 * 70 + 40) * 32 + 5] = NAN;
     mra_kernel_attention *attention;
     mra_error err = {0};
-    mra_kernel_request request = {c.shape, c.options, c.precision, false};
+    mra_kernel_request request = {.shape = c.shape, .options = c.options};
     check_ok(&c, mra_simt_attention.create(&attention, device, &request, &err), &err);
     float *array[4];
     const float *from[] = {a.q, a.k, a.v, a.z};
