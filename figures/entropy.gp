@@ -30,18 +30,20 @@ methods = results.'/entropy-methods-bins.tsv'
 present(list) = system(sprintf("awk -F'\t' -v list='%s' 'NR > 1 {seen[$1]} END {k = split(list, m, \" \"); for (i = 1; i <= k; i++) if (m[i] in seen) print m[i]}' '%s'", list, methods))
 group(p) = p == 1 ? 'mra2 mra2s longformer bigbird reformer htransformer1d scatterbrain' : \
     'mra2 performer linformer nystromformer soft yoso'
-title_of(p) = p == 1 ? 'every method: boxes, windows and buckets' : 'every method: features, landmarks and hashes (* learns: as it begins)'
+title_of(p) = p == 1 ? 'boxes, windows and buckets' : 'features, landmarks, hashes (* learns: as it begins)'
+# Methods whose error lies above the axis in every bin.
+above(list) = system(sprintf("awk -F'\t' -v list='%s' 'NR > 1 {if (!($1 in low) || $4 < low[$1]) low[$1] = $4} END {k = split(list, m, \" \"); for (i = 1; i <= k; i++) if (low[m[i]] > 1.45) print m[i]}' '%s'", list, methods))
 options_of(m) = system(sprintf("awk -F'\t' '$1 == \"%s\" {print $2; exit}' '%s'", m, methods))
 do for [p=1:2] {
     set tmargin at screen 0.475; set bmargin at screen 0.085
     set lmargin at screen 0.075 + 0.49 * (p - 1); set rmargin at screen 0.495 + 0.49 * (p - 1)
-    set title title_of(p)
+    set title title_of(p).(above(group(p)) eq '' ? '' : ', above: '.method_name(word(above(group(p)), 1)).' *')
     if (p == 1) { set ylabel "relative error of Z" } else { unset ylabel }
-    set yrange [0:1.6]
-    set key top left Left reverse box linecolor rgb hair opaque maxrows 4 samplen 1.5 width -2 font ',11'
+    set yrange [0:1.8]
+    set key top left Left reverse nobox maxrows 4 samplen 1.2 width -6 font ',11'
     plot for [m in present(group(p))] where(methods, 1, m) using ($3 + half):4 smooth unique \
         with linespoints linewidth (m[1:3] eq 'mra' ? 3 : 1.8) pointtype method_point(m) linecolor rgb method_colour(m) \
-        title method_name(m).(method_learns(m) ? ' *' : '').(options_of(m) eq '-' ? '' : ', '.options_of(m)) noenhanced
+        title method_name(m).(method_learns(m) ? ' *' : '').(options_of(m) eq '-' ? '' : ', '.option_text(options_of(m))) noenhanced
     unset label 99
 }
 unset multiplot

@@ -2,14 +2,14 @@
 load_table = results.'/related-matrices.tsv'
 panels = int(system(sprintf("awk 'END {print NR - 1}' '%s'", load_table)))
 across = 5; down = (panels + across - 1) / across
-width = 1200; height = 90 + 235 * down
+width = 1200; height = 64 + 256 * down
 load 'figures/style.gp'
 table = load_table
 n = side_of(results.'/related-0.npy')
 set multiplot
 unset grid; unset tics; unset border; unset colorbox
 set xrange [-0.5:n - 0.5]; set yrange [-0.5:n - 0.5]; set cbrange [-5:0]
-high = 235.0 / height; head = 34.0 / height
+high = 256.0 / height; head = 56.0 / height
 do for [p=0:panels - 1] {
     map = results.sprintf('/related-%d.npy', p)
     column = p % across; row = p / across
@@ -17,8 +17,8 @@ do for [p=0:panels - 1] {
     set tmargin at screen 1 - head - high * row; set bmargin at screen 1 - head - high * row - 200.0 / height
     name = cell(table, 'method', p + 1)
     options = cell(table, 'options', p + 1)
-    set title name.(p == 0 ? sprintf(" (entropy %.2f)", real(cell(table, 'entropy', 1))) : \
-        (options eq '-' ? '' : ', '.options)) font ',13' offset 0, -0.6 noenhanced
+    below = p == 0 ? sprintf("entropy %.2f nats", real(cell(table, 'entropy', 1))) : option_text(options)
+    set title method_name(name).(method_learns(name) ? ' *' : '')."\n{/*0.85 ".below."}" font ',14' offset 0, -0.6
     if (p == panels - 1) {
         set colorbox user origin screen 0.935, screen 0.25 size screen 0.012, screen 0.5
         set cblabel "log_{10} of the weight"

@@ -60,7 +60,7 @@ where2(file, c, v, d, w) = sprintf("< awk -F'\t' '$%d == \"%s\" && $%d == \"%s\"
 # The methods of the comparison: how each is written, coloured and marked in every figure.
 method_name(m) = m eq 'exact' ? 'exact' : m eq 'mra2' ? 'MRA-2' : m eq 'mra2s' ? 'MRA-2-s' : m eq 'mra' ? 'MRA' : \
     m eq 'performer' ? 'Performer' : m eq 'linformer' ? 'Linformer' : m eq 'soft' ? 'SOFT' : m eq 'soft-conv' ? 'SOFT + conv' : \
-    m eq 'nystromformer' ? 'Nyströmformer' : m eq 'nystromformer-conv' ? 'Nyströmformer + conv' : m eq 'yoso' ? 'YOSO' : \
+    m eq 'nystromformer' ? 'Nyströmformer' : m eq 'nystromformer-conv' ? 'Nyströmf. + conv' : m eq 'yoso' ? 'YOSO' : \
     m eq 'yoso-conv' ? 'YOSO + conv' : m eq 'reformer' ? 'Reformer' : m eq 'longformer' ? 'Longformer' : m eq 'bigbird' ? 'Big Bird' : \
     m eq 'htransformer1d' ? 'H-Transformer-1D' : m eq 'scatterbrain' ? 'Scatterbrain' : m
 method_colour(m) = m eq 'exact' ? black : m eq 'mra2' ? vermilion : m eq 'mra2s' ? orange : m eq 'longformer' ? purple : \
@@ -70,3 +70,9 @@ method_colour(m) = m eq 'exact' ? black : m eq 'mra2' ? vermilion : m eq 'mra2s'
 method_point(m) = m eq 'mra2' || m eq 'mra2s' ? 7 : m eq 'exact' ? 5 : strstrt(m, '-conv') ? 4 : m eq 'longformer' || m eq 'performer' ? 9 : \
     m eq 'bigbird' || m eq 'linformer' ? 11 : m eq 'reformer' || m[1:4] eq 'soft' ? 13 : m eq 'scatterbrain' || m[1:4] eq 'yoso' ? 15 : 3
 method_learns(m) = m eq 'linformer' || m[1:4] eq 'soft' || strstrt(m, '-conv') > 0
+# An option as a reader says it: "landmarks=64" is "64 landmarks".
+option_key(o) = o[1:strstrt(o, '=') - 1]
+option_value(o) = o[strstrt(o, '=') + 1:*]
+option_text(o) = o eq '-' ? '' : option_key(o) eq 'window' ? 'window of '.option_value(o) : option_key(o) eq 'block' ? 'blocks of '.option_value(o) : \
+    option_key(o) eq 'bucket' ? 'chunks of '.option_value(o) : option_key(o) eq 'k' ? 'k = '.option_value(o) : \
+    option_key(o) eq 'variant' ? option_value(o) : option_value(o).' '.option_key(o)

@@ -64,7 +64,7 @@ static void describe_range(const mra_option *option, char *text, size_t room)
     else if (option->type == MRA_OPTION_GRID)
         snprintf(text, room, "none or HEIGHTxWIDTH");
     else
-        snprintf(text, room, "%s from %.9g to %.9g", kinds[option->type], option->low,
+        snprintf(text, room, "%s from %.12g to %.12g", kinds[option->type], option->low,
                  option->high);
 }
 
