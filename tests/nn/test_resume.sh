@@ -111,6 +111,13 @@ refuses 'settings that are not there' 'absent.ini' "$mra" train absent.ini
 refuses 'a data set that is not there' 'MRA_DATA' env MRA_DATA=/nowhere "$mra" train small.ini \
     data.name=text --out other --quiet
 
+# A method that learns: its projections are stored, and go on from a checkpoint like all else.
+grep -v '^blocks' small.ini | sed 's/^method.*/method = linformer\nk = 16/; s/^steps.*/steps = 30/' >learning.ini
+passes 'a training of a method that learns' "$mra" train learning.ini --out learnt --quiet
+for block in 0 1; do
+    grep -aq "\"encoder.block$block.attention.projection\":{\"dtype\":\"F32\",\"shape\":\[[0-9]*,16,64\]" learnt/weights.safetensors
+    ok $? "its projection of block $block is among the weights"
+done
 passes 'mra dump' "$mra" dump whole --length 20 --examples 3 --out dumped --quiet
 [ "$(shape_of dumped/example2-k.npy)" = '4, 20, 16' ] && [ "$(type_of dumped/example0-q.npy)" = '<f2' ]
 ok $? 'writes float16 arrays of shape [layers * heads, n, d]'
