@@ -59,7 +59,7 @@ static mra_tensor *apply(mra_attention_layer *layer, mra_tape *tape, mra_tensor 
                          mra_tensor *k, mra_tensor *v, const uint8_t *mask)
 {
     const mra_shape shape = layer->shape;
-    mra_tensor *projection = mra_first_columns(tape, layer->parameter[0], shape.n);
+    mra_tensor *projection = mra_columns(tape, layer->parameter[0], 0, shape.n);
     mra_tensor *keys = project(tape, shape, projection, mra_mask_heads(tape, k, mask));
     mra_tensor *values = project(tape, shape, projection, mra_mask_heads(tape, v, mask));
     mra_tensor *scaled = mra_scale(tape, keys, (float)(1 / sqrt(shape.d)));

@@ -11,6 +11,8 @@
 #include "data/data.h"
 #include "data/imdb.h"
 #include "data/listops.h"
+#include "data/retrieval.h"
+#include "data/source.h"
 
 typedef struct arguments {
     mra_cli_common common;
@@ -243,6 +245,8 @@ static const archive_row *find_archive(const char *name)
     return NULL;
 }
 
+static void list_pairs(const arguments *a);
+
 static void list(const arguments *a)
 {
     printf("data_set\tstate\tdetail\tofficial_source\n");
@@ -255,6 +259,23 @@ static void list(const arguments *a)
         printf("%s\t%s\t%s\t%s: %s\n", archives[i].name, present ? "present" : "absent",
                present ? path : err.message, archives[i].source, archives[i].official);
     }
+    list_pairs(a);
+}
+
+// The tasks on pairs: their files, or why they are not there.
+static void list_pairs(const arguments *a)
+{
+    static const char *const aan[] = {"new_aan_pairs.train.tsv", NULL};
+    char path[1024], urls[1024];
+    mra_error err = {0};
+    mra_status status = mra_data_find("retrieval", aan, a->from, path, sizeof path, &err);
+    printf("retrieval\t%s\t%s\tgithub.com/google-research/long-range-arena: "
+           "new_aan_pairs.{train,eval,test}.tsv\n",
+           status == MRA_OK ? "present" : "absent", status == MRA_OK ? path : err.message);
+    status = mra_same_film_find(a->from, path, urls, &err);
+    printf("same-film\t%s\t%s\tas text; the films from imdb-urls.tar.xz where the archive has "
+           "none\n",
+           status == MRA_OK ? "present" : "absent", status == MRA_OK ? path : err.message);
 }
 
 static mra_status verify(const arguments *a, const archive_row *row, mra_error *err)

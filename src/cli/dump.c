@@ -254,6 +254,12 @@ static mra_status load(dump *dump, mra_error *err)
         status = mra_train_load(folder, dump->device, dump->settings, &dump->training,
                                 &dump->model, err);
     if (status != MRA_OK) return status;
+    if (dump->model->options.pairs)
+        return mra_fail(
+            err, MRA_BAD_INPUT,
+            "%s: a network for pairs of sequences: only one of single sequences can "
+            "be dumped",
+            folder);
     int positions = dump->model->options.encoder.positions;
     if (arguments->length > positions)
         return mra_fail(err, MRA_BAD_INPUT,

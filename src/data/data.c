@@ -14,12 +14,15 @@
 #include "data/listops.h"
 #include "data/pathfinder.h"
 #include "data/prepared.h"
+#include "data/retrieval.h"
 #include "data/sequences.h"
+#include "data/source.h"
 
 // One row for each data set: its published settings, and what fills the splits.
 typedef struct task {
     mra_dataset_options defaults;
     int vocabulary, classes;
+    bool pairs;
     mra_status (*open)(mra_dataset *data, const mra_dataset_options *options, mra_error *err);
 } task;
 
@@ -27,6 +30,8 @@ static mra_status open_listops(mra_dataset *, const mra_dataset_options *, mra_e
 static mra_status open_text(mra_dataset *, const mra_dataset_options *, mra_error *);
 static mra_status open_image(mra_dataset *, const mra_dataset_options *, mra_error *);
 static mra_status open_pathfinder(mra_dataset *, const mra_dataset_options *, mra_error *);
+static mra_status open_retrieval(mra_dataset *, const mra_dataset_options *, mra_error *);
+static mra_status open_same_film(mra_dataset *, const mra_dataset_options *, mra_error *);
 
 static const task tasks[] = {
     {{.name = "listops",
@@ -37,14 +42,17 @@ static const task tasks[] = {
       .maximum_length = 2000},
      MRA_LISTOPS_VOCABULARY,
      MRA_LISTOPS_CLASSES,
+     false,
      open_listops},
     {{.name = "text", .maximum_length = 4000},
      MRA_IMDB_VOCABULARY,
      MRA_IMDB_CLASSES,
+     false,
      open_text},
     {{.name = "image", .held_out = 5000, .maximum_length = MRA_CIFAR_LENGTH},
      MRA_CIFAR_VOCABULARY,
      MRA_CIFAR_CLASSES,
+     false,
      open_image},
     {{.name = "pathfinder32",
       .train = 160000,
@@ -53,7 +61,22 @@ static const task tasks[] = {
       .maximum_length = MRA_PATHFINDER_LENGTH},
      MRA_PATHFINDER_VOCABULARY,
      MRA_PATHFINDER_CLASSES,
+     false,
      open_pathfinder},
+    {{.name = "retrieval", .maximum_length = 4000},
+     MRA_RETRIEVAL_VOCABULARY,
+     MRA_RETRIEVAL_CLASSES,
+     true,
+     open_retrieval},
+    {{.name = "same-film",
+      .train = 147086,
+      .dev = 18090,
+      .test = 17437,
+      .maximum_length = 4000},
+     MRA_RETRIEVAL_VOCABULARY,
+     MRA_RETRIEVAL_CLASSES,
+     true,
+     open_same_film},
 };
 enum { TASKS = sizeof tasks / sizeof tasks[0], MOST_CLASSES = 10 };
 
@@ -282,6 +305,52 @@ static mra_status open_pathfinder(mra_dataset *data, const mra_dataset_options *
     return status;
 }
 
+// ---- Pairs ----------------------------------------------------------------------------------
+
+static mra_status open_retrieval(mra_dataset *data, const mra_dataset_options *options,
+                                 mra_error *err)
+{
+    static const char *const names[MRA_SPLITS] = {
+        "new_aan_pairs.train.tsv", "new_aan_pairs.eval.tsv", "new_aan_pairs.test.tsv"};
+    const size_t limits[MRA_SPLITS] = {options->train, options->dev, options->test};
+    for (int s = 0; s < MRA_SPLITS; s++) {
+        const char *const wanted[] = {names[s], NULL};
+        mra_status status = mra_data_find("retrieval", wanted, options->folder,
+                                          data->sources[s], sizeof data->sources[s], err);
+        if (status == MRA_OK)
+            status = mra_aan_read(&data->splits[s], data->sources[s], limits[s],
+                                  options->maximum_length, err);
+        if (status != MRA_OK) return status;
+        data->source_count = s + 1;
+    }
+    return MRA_OK;
+}
+
+static mra_status open_same_film(mra_dataset *data, const mra_dataset_options *options,
+                                 mra_error *err)
+{
+    size_t counts[MRA_SPLITS];
+    char sums[2][65], text[400], key[65], copy[1100];
+    const bool caches = *cache_folder(options) != '\0';
+    mra_status status = read_counts(options, counts, err);
+    if (status == MRA_OK)
+        status = mra_same_film_find(options->folder, data->sources[0], data->sources[1], err);
+    for (int i = 0; i < 2 && status == MRA_OK; i++)
+        status = mra_sha256_file(data->sources[i], sums[i], err);
+    if (status != MRA_OK) return status;
+    data->source_count = 2;
+    snprintf(text, sizeof text, "same-film 1 %s %s %zu %zu %zu %d %llu", sums[0], sums[1],
+             counts[0], counts[1], counts[2], options->maximum_length,
+             (unsigned long long)options->seed);
+    mra_sha256(text, strlen(text), key);
+    snprintf(copy, sizeof copy, "%.1000s/same-film-%.16s.bin", cache_folder(options), key);
+    if (caches && mra_prepared_open(&data->prepared, copy, key, data->splits)) return MRA_OK;
+    status = mra_same_film_draw(data->splits, counts, data->sources[0], data->sources[1],
+                                options->maximum_length, options->seed, options->quiet, err);
+    if (status == MRA_OK && caches) keep_copy(data, options, copy, key);
+    return status;
+}
+
 // ---- The interface --------------------------------------------------------------------------
 
 mra_status mra_dataset_open(mra_dataset **data, const mra_dataset_options *options,
@@ -355,6 +424,12 @@ int mra_dataset_vocabulary(const mra_dataset *data)
 int mra_dataset_classes(const mra_dataset *data)
 {
     return data->task->classes;
+}
+
+bool mra_dataset_pairs(const char *name)
+{
+    const task *task = find_task(name);
+    return task && task->pairs;
 }
 
 int mra_dataset_maximum_length(const mra_dataset *data)

@@ -13,8 +13,9 @@
 //
 // The data sets are tasks of the Long-Range Arena (Tay et al., ICLR 2021), on which the paper
 // compares its attention: "listops" (data/listops.h), "text", IMDb reviews byte by byte
-// (data/imdb.h), "image", CIFAR-10 pixel by pixel (data/cifar.h), and "pathfinder32", drawn curves pixel
-// by pixel (data/pathfinder.h).
+// (data/imdb.h), "image", CIFAR-10 pixel by pixel (data/cifar.h), "pathfinder32", drawn curves pixel
+// by pixel (data/pathfinder.h), and "retrieval", pairs of papers (data/retrieval.h), with
+// "same-film", a stand-in for it from IMDb.
 #ifndef MRA_DATA_DATA_H
 #define MRA_DATA_DATA_H
 
@@ -39,7 +40,7 @@ typedef struct mra_example {
 typedef struct mra_dataset mra_dataset; // opaque
 
 typedef struct mra_dataset_options {
-    const char *name; // "listops", "text", "image" or "pathfinder32"
+    const char *name; // "listops", "text", "image", "pathfinder32", "retrieval" or "same-film"
     // listops: folder with basic_{train,val,test}.tsv, NULL: generate the examples.
     // Others: folder with the archive, NULL: environment MRA_DATA, else "data".
     const char *folder;
@@ -84,6 +85,8 @@ const char *mra_dataset_name(const mra_dataset *data);
 int mra_dataset_vocabulary(const mra_dataset *data); // ids are below this; padding included
 int mra_dataset_classes(
     const mra_dataset *data); // listops and image 10, text and pathfinder32 2
+// Whether the examples of a data set have two sequences, by its name (false for unknown names).
+bool mra_dataset_pairs(const char *name);
 int mra_dataset_maximum_length(const mra_dataset *data); // no example is longer
 // The accuracy of always giving the split's most frequent label.
 double mra_dataset_majority(const mra_dataset *data, mra_split split);

@@ -23,6 +23,7 @@ struct mra_batches {
     mra_split split;
     mra_batches_options options;
     size_t examples, per_epoch; // per_epoch: batches
+    int sequences;              // of an example: 2 for pairs
     uint64_t epoch;             // the one that `order` holds, plus one; 0: none
     uint32_t *subset;           // the examples that are used
     uint32_t *order;            // examples in the order of training
@@ -33,6 +34,13 @@ struct mra_batches {
     mra_batch batch;
 };
 
+// The longest of an example's sequences.
+static int length_of(const mra_batches *batches, uint32_t index)
+{
+    const mra_example example = mra_dataset_get(batches->data, batches->split, index);
+    return example.length > example.second_length ? example.length : example.second_length;
+}
+
 // ---- Sorting by length ----------------------------------------------------------------------------
 
 // Counting sort of index[0 .. count) by length: linear and stable, so that ties keep their random order.
@@ -42,14 +50,13 @@ static void sort_by_length(const mra_batches *batches, uint32_t *index, size_t c
     size_t *start = batches->start;
     memset(start, 0, (longest + 2) * sizeof *start);
     for (size_t i = 0; i < count; i++) {
-        size_t length = (size_t)mra_dataset_get(batches->data, batches->split, index[i]).length;
+        size_t length = (size_t)length_of(batches, index[i]);
         start[(length < longest ? length : longest) + 1]++;
     }
     for (size_t l = 1; l <= longest + 1; l++) start[l] += start[l - 1];
     memcpy(batches->scratch, index, count * sizeof *index);
     for (size_t i = 0; i < count; i++) {
-        size_t length =
-            (size_t)mra_dataset_get(batches->data, batches->split, batches->scratch[i]).length;
+        size_t length = (size_t)length_of(batches, batches->scratch[i]);
         index[start[length < longest ? length : longest]++] = batches->scratch[i];
     }
 }
@@ -59,7 +66,7 @@ static void sort_by_length(const mra_batches *batches, uint32_t *index, size_t c
 static mra_status allocate(mra_batches *batches, mra_error *err)
 {
     size_t rows = (size_t)batches->options.batch;
-    size_t cells = rows * (size_t)batches->options.positions;
+    size_t cells = rows * (size_t)batches->options.positions * (size_t)batches->sequences;
     batches->subset = calloc(batches->examples, sizeof *batches->subset);
     batches->order = calloc(batches->examples, sizeof *batches->order);
     batches->by_length = calloc(batches->examples, sizeof *batches->by_length);
@@ -121,6 +128,7 @@ mra_status mra_batches_create(mra_batches **batches, const mra_dataset *data, mr
     made->options = *options;
     if ((size_t)options->batch > examples) made->options.batch = (int)examples;
     made->examples = examples;
+    made->sequences = mra_dataset_pairs(mra_dataset_name(data)) ? 2 : 1;
     made->per_epoch = examples / (size_t)made->options.batch;
     mra_status status = allocate(made, err);
     if (status == MRA_OK) choose_subset(made);
@@ -190,6 +198,14 @@ static void plan_epoch(mra_batches *batches, uint64_t epoch)
 
 // ---- Filling a batch ------------------------------------------------------------------------------
 
+// One sequence, cut to the batch's width.
+static void put(mra_batch *batch, size_t row, const uint16_t *ids, int length)
+{
+    if (length > batch->n) length = batch->n;
+    for (int i = 0; i < length; i++) batch->ids[row * (size_t)batch->n + (size_t)i] = ids[i];
+    memset(batch->mask + row * (size_t)batch->n, 1, (size_t)length);
+}
+
 // Fills the batch with `count` examples; the rows after them repeat the first, unlabelled.
 static const mra_batch *fill(mra_batches *batches, const uint32_t *index, size_t count)
 {
@@ -197,7 +213,7 @@ static const mra_batch *fill(mra_batches *batches, const uint32_t *index, size_t
     const mra_batches_options *options = &batches->options;
     int longest = 1;
     for (size_t i = 0; i < count; i++) {
-        int length = mra_dataset_get(batches->data, batches->split, index[i]).length;
+        int length = length_of(batches, index[i]);
         if (length > longest) longest = length;
     }
     int n = options->positions;
@@ -207,15 +223,15 @@ static const mra_batch *fill(mra_batches *batches, const uint32_t *index, size_t
     }
     batch->n = n;
     batch->count = options->batch;
-    memset(batch->ids, 0, (size_t)batch->count * (size_t)n * sizeof *batch->ids);
-    memset(batch->mask, 0, (size_t)batch->count * (size_t)n);
+    const size_t rows = (size_t)batch->count * (size_t)batches->sequences;
+    memset(batch->ids, 0, rows * (size_t)n * sizeof *batch->ids);
+    memset(batch->mask, 0, rows * (size_t)n);
     for (size_t row = 0; row < (size_t)batch->count; row++) {
         mra_example example =
             mra_dataset_get(batches->data, batches->split, index[row < count ? row : 0]);
-        int length = example.length < n ? example.length : n;
-        int32_t *ids = batch->ids + row * (size_t)n;
-        for (int i = 0; i < length; i++) ids[i] = example.ids[i];
-        memset(batch->mask + row * (size_t)n, 1, (size_t)length);
+        const size_t at = row * (size_t)batches->sequences;
+        put(batch, at, example.ids, example.length);
+        if (batches->sequences == 2) put(batch, at + 1, example.second, example.second_length);
         batch->labels[row] = row < count ? example.label : -1;
     }
     return batch;

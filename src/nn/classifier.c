@@ -26,7 +26,8 @@ mra_status mra_classifier_create(mra_classifier **classifier,
     mra_status status = mra_encoder_create(&made->encoder, encoder, &made->parameters, err);
     if (status == MRA_OK)
         status = mra_linear_layer_create(&made->expand, &made->parameters, "head.expand",
-                                         encoder->dim, encoder->hidden, err);
+                                         options->pairs ? 4 * encoder->dim : encoder->dim,
+                                         encoder->hidden, err);
     if (status == MRA_OK)
         status = mra_linear_layer_create(&made->contract, &made->parameters, "head.contract",
                                          encoder->hidden, options->classes, err);
@@ -45,17 +46,30 @@ void mra_classifier_free(mra_classifier *classifier)
     free(classifier);
 }
 
+// [2 count, dim], the means of pairs one after the other, to [count, 4 dim]: a, b, a b, a - b.
+static mra_tensor *compare(mra_tape *tape, mra_tensor *x, int count, int dim)
+{
+    mra_tensor *both = mra_reshape(tape, x, 2, (int[]){count, 2 * dim});
+    mra_tensor *a = mra_columns(tape, both, 0, dim), *b = mra_columns(tape, both, dim, dim);
+    mra_tensor *parts[] = {both, mra_multiply(tape, a, b),
+                           mra_add(tape, a, mra_scale(tape, b, -1.0f))};
+    return mra_concat(tape, parts, 3);
+}
+
 mra_tensor *mra_classifier_logits(mra_classifier *classifier, mra_tape *tape,
                                   const mra_batch *batch)
 {
-    mra_tensor *x = mra_encoder_apply(classifier->encoder, tape, batch->ids, batch->mask,
-                                      batch->count, batch->n);
+    const bool pairs = classifier->options.pairs;
+    const int rows = pairs ? 2 * batch->count : batch->count;
+    mra_tensor *x =
+        mra_encoder_apply(classifier->encoder, tape, batch->ids, batch->mask, rows, batch->n);
     if (classifier->options.pooling == MRA_POOL_TOKENS) {
         x = mra_mean_pool(tape, x, batch->mask);
     } else {
         float share = (float)batch->n / (float)classifier->options.encoder.positions;
         x = mra_scale(tape, mra_mean_pool(tape, x, NULL), share);
     }
+    if (pairs) x = compare(tape, x, batch->count, classifier->options.encoder.dim);
     x = mra_relu(tape, mra_linear_layer_apply(&classifier->expand, tape, x));
     return mra_linear_layer_apply(&classifier->contract, tape, x);
 }

@@ -16,6 +16,9 @@ typedef struct mra_classifier_options {
     mra_encoder_options encoder;
     int classes;
     mra_pooling pooling;
+    // Examples are pairs of sequences: both go through the same encoder, and the head sees
+    // [a, b, a b, a - b] of their means a and b (entry by entry), as in the published experiments.
+    bool pairs;
 } mra_classifier_options;
 
 typedef struct mra_classifier {
@@ -25,11 +28,11 @@ typedef struct mra_classifier {
     mra_linear_layer expand, contract;
 } mra_classifier;
 
-// Sequences of one shape, padded at their ends.
+// Sequences of one shape, padded at their ends. Of pairs, rows 2 i and 2 i + 1 are those of example i.
 typedef struct mra_batch {
-    int count, n;
-    int32_t *ids;    // [count, n], 0 at padding
-    uint8_t *mask;   // [count, n], 1 for a token
+    int count, n;    // examples; positions
+    int32_t *ids;    // [count, n] or, of pairs, [2 count, n]; 0 at padding
+    uint8_t *mask;   // the same shape, 1 for a token
     int32_t *labels; // [count]; -1: the row is filling, not counted
 } mra_batch;
 

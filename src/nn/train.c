@@ -89,6 +89,7 @@ static mra_status make_model(trainer *trainer, mra_error *err)
     mra_classifier_options model = trainer->options->model;
     model.encoder.vocabulary = mra_dataset_vocabulary(trainer->data);
     model.classes = mra_dataset_classes(trainer->data);
+    model.pairs = mra_dataset_pairs(mra_dataset_name(trainer->data));
     mra_device *device = trainer->run->device;
     mra_status status = mra_classifier_create(&trainer->model, &model, device, err);
     if (status == MRA_OK)

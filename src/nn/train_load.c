@@ -34,6 +34,7 @@ static mra_status read_options(const mra_safetensors *file, const char *path,
     status = read_count(file, path, "vocabulary", &options->model.encoder.vocabulary, err);
     if (status == MRA_OK)
         status = read_count(file, path, "classes", &options->model.classes, err);
+    options->model.pairs = mra_dataset_pairs(options->data.name);
     return status;
 }
 

@@ -77,54 +77,66 @@ mra_tensor *mra_swap_middle(mra_tape *tape, mra_tensor *x, const int dimension[4
 
 // ---- Columns --------------------------------------------------------------------------------
 
+typedef struct columns_saved {
+    int from, to, count; // columns of x and of y from which `count` are copied
+} columns_saved;
+
 static mra_status columns_backward(mra_tape *tape, mra_node *node, mra_error *err)
 {
     mra_device *device = mra_tape_device(tape);
-    mra_tensor *x = node->operand[0];
-    const int from = mra_last(x), to = mra_last(node->output);
-    if (from <= to)
-        return device->kernels->copy_columns(device, mra_leading(x), from, node->output->grad,
-                                             (size_t)to, x->grad, (size_t)from,
-                                             mra_grad_adds(x), err);
-    mra_status status = mra_grad_ready(tape, x, err);
+    mra_tensor *x = node->operand[0], *y = node->output;
+    const columns_saved *s = node->saved;
+    bool add = true;
+    mra_status status = MRA_OK;
+    if (s->count == mra_last(x))
+        add = mra_grad_adds(x);
+    else
+        status = mra_grad_ready(tape, x, err); // the columns that were left out get nothing
     if (status) return status;
-    return device->kernels->copy_columns(device, mra_leading(x), to, node->output->grad,
-                                         (size_t)to, x->grad, (size_t)from, true, err);
+    return device->kernels->copy_columns(device, mra_leading(x), s->count, y->grad + s->to,
+                                         (size_t)mra_last(y), x->grad + s->from,
+                                         (size_t)mra_last(x), add, err);
 }
 
-// x with `count` columns: the first ones, or all and zeros.
-static mra_tensor *with_columns(mra_tape *tape, mra_tensor *x, int count, const char *name)
+// A result of `width` columns, zeros but for those that are copied from x.
+static mra_tensor *with_columns(mra_tape *tape, mra_tensor *x, int width, columns_saved copied,
+                                const char *name)
 {
     int shape[MRA_MAX_RANK];
     for (int i = 0; i < x->rank; i++) shape[i] = x->shape[i];
-    shape[x->rank - 1] = count;
-    const int from = mra_last(x);
+    shape[x->rank - 1] = width;
     mra_tensor *y = mra_tape_result(tape, x->rank, shape, x->needs_grad);
-    if (!y) return NULL;
+    columns_saved *saved = mra_tape_alloc(tape, sizeof *saved);
+    if (!y || !saved) return NULL;
+    *saved = copied;
     mra_device *device = mra_tape_device(tape);
     mra_error err;
     mra_status status = MRA_OK;
-    if (count > from) status = device->kernels->fill(device, y->size, 0.0f, y->data, &err);
+    if (width > copied.count)
+        status = device->kernels->fill(device, y->size, 0.0f, y->data, &err);
     if (!status)
-        status = device->kernels->copy_columns(
-            device, mra_leading(x), from < count ? from : count, x->data, (size_t)from, y->data,
-            (size_t)count, false, &err);
+        status = device->kernels->copy_columns(device, mra_leading(x), copied.count,
+                                               x->data + copied.from, (size_t)mra_last(x),
+                                               y->data + copied.to, (size_t)width, false, &err);
     return mra_finish(tape, status, &err,
                       &(mra_node){.output = y,
                                   .operand = {x},
                                   .operands = 1,
+                                  .saved = saved,
                                   .backward = columns_backward,
                                   .name = name,
                                   .overwrites = true});
 }
 
-mra_tensor *mra_first_columns(mra_tape *tape, mra_tensor *x, int count)
+mra_tensor *mra_columns(mra_tape *tape, mra_tensor *x, int first, int count)
 {
     if (!x || mra_tape_status(tape, NULL)) return NULL;
-    if (x->rank < 1 || count < 1 || count > mra_last(x))
-        return mra_tape_fail(tape, MRA_BAD_INPUT, "first_columns: %d columns of x%s", count,
-                             mra_shape_of(x).text);
-    return count == mra_last(x) ? x : with_columns(tape, x, count, "first_columns");
+    if (x->rank < 1 || first < 0 || count < 1 || count > mra_last(x) - first)
+        return mra_tape_fail(tape, MRA_BAD_INPUT, "columns: %d columns from %d of x%s", count,
+                             first, mra_shape_of(x).text);
+    if (count == mra_last(x)) return x;
+    return with_columns(tape, x, count, (columns_saved){.from = first, .count = count},
+                        "columns");
 }
 
 mra_tensor *mra_pad_columns(mra_tape *tape, mra_tensor *x, int count)
@@ -133,7 +145,8 @@ mra_tensor *mra_pad_columns(mra_tape *tape, mra_tensor *x, int count)
     if (x->rank < 1 || count < mra_last(x))
         return mra_tape_fail(tape, MRA_BAD_INPUT, "pad_columns: x%s to %d columns",
                              mra_shape_of(x).text, count);
-    return count == mra_last(x) ? x : with_columns(tape, x, count, "pad_columns");
+    if (count == mra_last(x)) return x;
+    return with_columns(tape, x, count, (columns_saved){.count = mra_last(x)}, "pad_columns");
 }
 
 // ---- Masks ----------------------------------------------------------------------------------

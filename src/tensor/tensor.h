@@ -165,9 +165,9 @@ mra_tensor *mra_merge_heads(mra_tape *tape, mra_tensor *x);
 // [outer, first, second, inner]; y gets `shape`.
 mra_tensor *mra_swap_middle(mra_tape *tape, mra_tensor *x, const int dimension[4], int rank,
                             const int *shape);
-// The first `count` columns of x[..., columns], and x with zeros appended: [..., width] -> [..., count],
-// width <= count.
-mra_tensor *mra_first_columns(mra_tape *tape, mra_tensor *x, int count);
+// Columns first .. first + count - 1 of x[..., columns], and x with zeros appended:
+// [..., width] -> [..., count], width <= count.
+mra_tensor *mra_columns(mra_tape *tape, mra_tensor *x, int first, int count);
 mra_tensor *mra_pad_columns(mra_tape *tape, mra_tensor *x, int count);
 // A view with another shape of the same size (data and gradient shared).
 mra_tensor *mra_reshape(mra_tape *tape, mra_tensor *x, int rank, const int *shape);

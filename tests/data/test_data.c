@@ -330,7 +330,8 @@ static void options_that_are_wrong(void **state)
     mra_dataset *data;
     mra_dataset_options options = mra_dataset_defaults("lists");
     assert_int_equal(mra_dataset_open(&data, &options, &err), MRA_BAD_INPUT);
-    assert_message("data set \"lists\": expected listops, text, image or pathfinder32");
+    assert_message("data set \"lists\": expected listops, text, image, pathfinder32, retrieval "
+                   "or same-film");
     options = mra_dataset_defaults("listops");
     options.train = 0;
     assert_int_equal(mra_dataset_open(&data, &options, &err), MRA_BAD_INPUT);
@@ -343,7 +344,9 @@ static void options_that_are_wrong(void **state)
     assert_string_equal(mra_dataset_known(1), "text");
     assert_string_equal(mra_dataset_known(2), "image");
     assert_string_equal(mra_dataset_known(3), "pathfinder32");
-    assert_null(mra_dataset_known(4));
+    assert_string_equal(mra_dataset_known(4), "retrieval");
+    assert_string_equal(mra_dataset_known(5), "same-film");
+    assert_null(mra_dataset_known(6));
     assert_string_equal(mra_split_name(MRA_DEV), "dev");
 }
 

@@ -38,6 +38,7 @@ typedef struct reference {
     const double *values;
     mra_pooling pooling;
     const char *projection; // Linformer's, by name with %d for the block; NULL: exact attention
+    bool pairs;
 } reference;
 
 static const double *find(const reference *r, const char *format, int block, const char *part)
@@ -152,11 +153,12 @@ static void block_pass(const reference *r, int block, const uint8_t *mask, doubl
     }
 }
 
-// Logits of one sequence.
-static void sequence_logits(const reference *r, const int32_t *ids, const uint8_t *mask,
-                            double *logits)
+// The mean of one sequence.
+static void sequence_mean(const reference *r, const int32_t *ids, const uint8_t *mask,
+                          double pooled[DIM])
 {
-    double x[N][DIM], bar[DIM], pooled[DIM] = {0}, hidden[HIDDEN];
+    double x[N][DIM], bar[DIM];
+    memset(pooled, 0, DIM * sizeof *pooled);
     const double *tokens = find(r, "encoder.tokens", 0, "");
     const double *positions = find(r, "encoder.positions", 0, "");
     for (int i = 0; i < N; i++)
@@ -172,7 +174,20 @@ static void sequence_logits(const reference *r, const int32_t *ids, const uint8_
         for (int c = 0; c < DIM; c++)
             pooled[c] += bar[c] / (r->pooling == MRA_POOL_ALL ? POSITIONS : count);
     }
-    part_linear(r, -1, "expand", pooled, DIM, HIDDEN, hidden);
+}
+
+// Logits of one sequence, or of the pair that begins with it.
+static void example_logits(const reference *r, const int32_t *ids, const uint8_t *mask,
+                           double *logits)
+{
+    double pooled[4 * DIM], hidden[HIDDEN];
+    sequence_mean(r, ids, mask, pooled);
+    if (r->pairs) sequence_mean(r, ids + N, mask + N, pooled + DIM);
+    for (int c = 0; c < DIM && r->pairs; c++) {
+        pooled[2 * DIM + c] = pooled[c] * pooled[DIM + c];
+        pooled[3 * DIM + c] = pooled[c] - pooled[DIM + c];
+    }
+    part_linear(r, -1, "expand", pooled, r->pairs ? 4 * DIM : DIM, HIDDEN, hidden);
     for (int c = 0; c < HIDDEN; c++) hidden[c] = hidden[c] > 0 ? hidden[c] : 0;
     part_linear(r, -1, "contract", hidden, HIDDEN, CLASSES, logits);
 }
@@ -183,7 +198,8 @@ static double reference_loss(const reference *r, const mra_batch *batch, double 
     int labelled = 0;
     for (int b = 0; b < BATCH; b++) {
         double *row = logits + b * CLASSES, sum = 0;
-        sequence_logits(r, batch->ids + b * N, batch->mask + b * N, row);
+        const int at = b * (r->pairs ? 2 : 1) * N;
+        example_logits(r, batch->ids + at, batch->mask + at, row);
         if (batch->labels[b] < 0) continue;
         for (int c = 0; c < CLASSES; c++) sum += exp(row[c]);
         loss += log(sum) - row[batch->labels[b]];
@@ -217,20 +233,19 @@ static mra_classifier_options small_options(mra_pooling pooling, uint64_t seed,
     return options;
 }
 
-// Random ids; sequence b has N - 2 b tokens; the last one is not labelled if `filling`.
+// Random ids; sequence b of 0 .. 2 BATCH - 1 has N - b tokens; the last example is not labelled if `filling`.
 static void make_batch(mra_batch *batch, uint64_t seed, bool filling)
 {
-    static int32_t ids[BATCH * N], labels[BATCH];
-    static uint8_t mask[BATCH * N];
+    static int32_t ids[2 * BATCH * N], labels[BATCH];
+    static uint8_t mask[2 * BATCH * N];
     mra_random random = mra_random_open(seed, 9);
-    for (int b = 0; b < BATCH; b++) {
-        for (int i = 0; i < N; i++) {
-            mask[b * N + i] = i < N - 2 * b;
-            ids[b * N + i] = mask[b * N + i] ? 1 + (int32_t)mra_random_below(&random, 10) : 0;
-        }
+    for (int i = 0; i < 2 * BATCH * N; i++) {
+        mask[i] = i % N < N - i / N;
+        ids[i] = mask[i] ? 1 + (int32_t)mra_random_below(&random, 10) : 0;
+    }
+    for (int b = 0; b < BATCH; b++)
         labels[b] =
             filling && b == BATCH - 1 ? -1 : (int32_t)mra_random_below(&random, CLASSES);
-    }
     *batch = (mra_batch){BATCH, N, ids, mask, labels};
 }
 
@@ -279,7 +294,10 @@ static void check_model(mra_pooling pooling, uint64_t seed, bool filling, const 
     mra_classifier *model;
     mra_tape *tape;
     mra_batch batch;
+    const bool pairs = variant && strcmp(variant, "pairs") == 0;
+    if (pairs) variant = NULL;
     mra_classifier_options options = small_options(pooling, seed, variant);
+    options.pairs = pairs;
     assert_int_equal(mra_device_open(&device, "cpu", 2, &err), MRA_OK);
     assert_int_equal(mra_classifier_create(&model, &options, device, &err), MRA_OK);
     assert_int_equal(mra_tape_create(&tape, device, &err), MRA_OK);
@@ -290,10 +308,10 @@ static void check_model(mra_pooling pooling, uint64_t seed, bool filling, const 
     for (size_t i = 0; i < size; i++) exact[i] = (double)values[i];
     make_batch(&batch, seed, filling);
     reference r = {&model->parameters, exact, pooling,
-                   !variant ? NULL
-                   : strcmp(variant, "published") == 0
-                       ? "encoder.attention.projection"
-                       : "encoder.block%d.attention.projection"};
+                   !variant                            ? NULL
+                   : strcmp(variant, "published") == 0 ? "encoder.attention.projection"
+                                                       : "encoder.block%d.attention.projection",
+                   pairs};
     double expected_loss = reference_loss(&r, &batch, expected);
 
     mra_tape_mode(tape, true, true, 1, 1);
@@ -339,6 +357,13 @@ static void test_learned_attention(void **state)
     (void)state;
     check_model(MRA_POOL_TOKENS, 31, true, "specified");
     check_model(MRA_POOL_ALL, 32, false, "published");
+}
+
+static void test_pairs(void **state)
+{
+    (void)state;
+    check_model(MRA_POOL_TOKENS, 41, false, "pairs");
+    check_model(MRA_POOL_ALL, 42, true, "pairs");
 }
 
 // ---- Properties -----------------------------------------------------------------------------------
@@ -417,6 +442,7 @@ int main(void)
         cmocka_unit_test(test_tokens),
         cmocka_unit_test(test_all_positions),
         cmocka_unit_test(test_learned_attention),
+        cmocka_unit_test(test_pairs),
         cmocka_unit_test(test_padding),
         cmocka_unit_test(test_bad_options),
     };
