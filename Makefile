@@ -58,11 +58,12 @@ ldflags   = $(variant_$(VARIANT)) -fopenmp $(LDFLAGS)
 sources  := $(sort $(shell find src -name '*.c'))
 simt_c   := $(sort $(wildcard kernels/simt/*.c))
 kernels  := $(sort $(wildcard kernels/*.cu))
+simt_cu  := $(kernels) $(sort $(wildcard kernels/simt/*.cu))
 library  := src/core/error.c src/core/arena.c src/core/random.c src/core/parallel.c \
             src/tensor/gemm.c $(filter src/mra/%.c,$(sources))
 objects  := $(sources:%.c=$(out)/obj/%.o)
 cli      := $(filter $(out)/obj/src/cli/%,$(objects))
-inner    := $(filter-out $(cli),$(objects)) $(simt_c:%.c=$(out)/obj/%.o) $(kernels:%.cu=$(out)/simt/%.o)
+inner    := $(filter-out $(cli),$(objects)) $(simt_c:%.c=$(out)/obj/%.o) $(simt_cu:%.cu=$(out)/simt/%.o)
 libmra_objects := $(library:%.c=$(out)/obj/%.o)
 
 tests_c    := $(sort $(shell find tests -name 'test_*.c'))

@@ -181,6 +181,11 @@ void simt_free(simt_runner *runner, void *memory)
     }
 }
 
+size_t simt_free_bytes(const simt_runner *runner)
+{
+    return runner->heap->size - runner->heap->used;
+}
+
 void simt_copy(simt_runner *runner, void *to, const void *from, size_t bytes)
 {
     if (!bytes) return;

@@ -21,16 +21,17 @@ template <class T> __device__ inline T *dynamic_shared()
 // ---- Launching ------------------------------------------------------------------------------
 
 template <class... P, class... A>
-inline void launch(void (*kernel)(P...), dim3 grid, dim3 block, size_t shared_bytes,
-                   stream_t stream, A... arguments)
+inline void launch(const char *name, void (*kernel)(P...), dim3 grid, dim3 block,
+                   size_t shared_bytes, stream_t stream, A... arguments)
 {
+    (void)name;
     if (shared_bytes > 48 * 1024)
         cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
                              (int)shared_bytes);
     kernel<<<grid, block, shared_bytes, stream>>>(P(arguments)...);
 }
 #define MRA_LAUNCH(kernel, grid, block, shared_bytes, stream, ...) \
-    mra_cuda::launch(kernel, grid, block, shared_bytes, stream, __VA_ARGS__)
+    mra_cuda::launch(#kernel, kernel, grid, block, shared_bytes, stream, __VA_ARGS__)
 
 // The first error of the launches since the last call; names `what`.
 inline mra_status launch_status(stream_t stream, const char *what, mra_error *err)

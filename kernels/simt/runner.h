@@ -72,6 +72,8 @@ void simt_launch(simt_runner *runner, const char *kernel, simt_dim grid, simt_di
 // `zeroed` it holds zeros, otherwise it counts as unwritten. NULL: none left.
 void *simt_malloc(simt_runner *runner, size_t bytes, bool zeroed);
 void simt_free(simt_runner *runner, void *memory);
+// How much could still be had: of the region that is looked at; 0: the host's memory is the limit.
+size_t simt_free_bytes(const simt_runner *runner);
 // Copies from or to the host; what is written counts as written. `from` NULL: zeros.
 void simt_copy(simt_runner *runner, void *to, const void *from, size_t bytes);
 

@@ -91,17 +91,27 @@ static const size_t REGION = (size_t)1 << 34;
 
 typedef enum byte_state { NOT_ALLOCATED, NOT_WRITTEN, ON_ITS_WAY, WRITTEN } byte_state;
 
-// An access to four bytes. `interval` 0: none.
+// An access to four bytes. `interval` 0: none. `who`: which of the four bytes, flags, the thread in
+// its block and the number of meetings of its warp, modulo 2^14.
 typedef struct note {
-    uint32_t interval;
-    uint16_t meeting;      // of the warp
-    unsigned thread : 10;  // in its block
-    unsigned bytes : 4;    // which of the four
-    unsigned atomic : 1;   // a write: by an atomic operation,
-    unsigned released : 1; // after a fence
-    unsigned lanes : 1;    // reads: by several lanes of the warp,
-    unsigned warps : 1;    // by several warps
+    uint32_t interval, who;
 } note;
+
+enum {
+    BYTES = 0xF,
+    ATOMIC = 0x10,   // a write: by an atomic operation,
+    RELEASED = 0x20, // after a fence
+    LANES = 0x40,    // reads: by several lanes of the warp,
+    MANY_WARPS = 0x80,
+    THREAD_AT = 8,
+    WARP_AT = THREAD_AT + 5,
+    MEETING_AT = THREAD_AT + 10
+};
+
+static unsigned thread_of(const note *other)
+{
+    return other->who >> THREAD_AT & (SIMT_MAX_THREADS - 1);
+}
 
 typedef struct word_notes {
     note write, read;
@@ -245,48 +255,57 @@ static void report_race(simt_runner *runner, size_t offset, access_kind kind, co
     const char *where = place(watch, offset);
     if (other->interval < watch->block_begin)
         simt_fail("race: %s %s that thread %u of another block of the launch %s (at %p)",
-                  verb(kind), where, other->thread, what, (void *)(watch->region + offset));
+                  verb(kind), where, thread_of(other), what, (void *)(watch->region + offset));
     simt_fail("race: %s %s that thread %u %s, with no barrier between (at %p)", verb(kind),
-              where, other->thread, what, (void *)(watch->region + offset));
+              where, thread_of(other), what, (void *)(watch->region + offset));
+}
+
+// The thread that runs and the meetings of its warp, as in a note.
+static inline uint32_t own_place(const simt_runner *runner)
+{
+    const uint32_t thread = (uint32_t)runner->current;
+    return (uint32_t)runner->watch->meeting[thread / SIMT_WARP] << MEETING_AT |
+           thread << THREAD_AT;
 }
 
 // Whether `other`, an access of the past, is not ordered before one of now.
-static bool unordered(const simt_runner *runner, const note *other, bool shared)
+static bool unordered(const simt_runner *runner, const note *other, uint32_t own, bool shared)
 {
     const simt_watch *watch = runner->watch;
-    const int warp = runner->current / SIMT_WARP;
-    if (other->interval < watch->launch_begin) return false;
-    if (watch->acquired[warp]) return false;
+    if (watch->acquired[runner->current / SIMT_WARP]) return false;
     if (other->interval < watch->block_begin) return !shared;
     if (other->interval < watch->interval) return false;
-    if (other->warps) return true;
-    const bool same_warp = (int)other->thread / SIMT_WARP == warp;
-    if (same_warp && other->meeting != watch->meeting[warp]) return false;
-    return other->lanes || (int)other->thread != runner->current;
+    if (other->who & MANY_WARPS) return true;
+    const uint32_t apart = other->who ^ own;
+    const bool same_warp = (apart >> WARP_AT & (WARPS - 1)) == 0;
+    if (same_warp && apart >> MEETING_AT) return false;
+    return other->who & LANES || apart >> THREAD_AT;
 }
 
-static note note_of(const simt_runner *runner, unsigned bytes)
+static inline void note_read(note *read, uint32_t interval, uint32_t own, unsigned bytes)
 {
-    const simt_watch *watch = runner->watch;
-    const int warp = runner->current / SIMT_WARP;
-    return (note){.interval = watch->interval,
-                  .meeting = watch->meeting[warp],
-                  .thread = (unsigned)runner->current & 1023,
-                  .bytes = bytes & 15,
-                  .released = watch->fenced[warp]};
+    const uint32_t apart = (read->who ^ own) >> THREAD_AT;
+    if (read->interval != interval)
+        *read = (note){interval, own | bytes};
+    else if (apart == 0)
+        read->who |= bytes;
+    else if (apart >> (WARP_AT - THREAD_AT) & (WARPS - 1))
+        read->who |= bytes | MANY_WARPS;
+    else if (apart >> (MEETING_AT - THREAD_AT)) // the warp has met since
+        read->who = own | bytes | (read->who & (MANY_WARPS | BYTES));
+    else
+        read->who |= bytes | LANES;
 }
 
-static void note_read(const simt_runner *runner, note *read, unsigned bytes)
+// Handing over: if everyone before set a fence, what they wrote can be seen from here.
+static void hand_over(simt_runner *runner, const note *before, note *now)
 {
-    note now = note_of(runner, bytes);
-    if (read->interval == now.interval) {
-        bool same_warp = read->thread / SIMT_WARP == now.thread / SIMT_WARP;
-        now.bytes |= read->bytes;
-        now.warps = read->warps || !same_warp;
-        now.lanes = same_warp && read->meeting == now.meeting &&
-                    (read->lanes || read->thread != now.thread);
-    }
-    *read = now;
+    simt_watch *watch = runner->watch;
+    if (!(before->who & ATOMIC) || before->interval < watch->launch_begin) return;
+    if (before->who & RELEASED)
+        watch->acquired[runner->current / SIMT_WARP] = true;
+    else
+        now->who &= ~(uint32_t)RELEASED;
 }
 
 static void look_at_word(simt_runner *runner, size_t offset, unsigned bytes, access_kind kind)
@@ -294,23 +313,24 @@ static void look_at_word(simt_runner *runner, size_t offset, unsigned bytes, acc
     simt_watch *watch = runner->watch;
     word_notes *notes = &watch->notes[offset / WORD];
     const bool shared = offset < watch->shared, atomic = kind == READS_ATOMICALLY;
-    if ((notes->write.bytes & bytes) && !(atomic && notes->write.atomic) &&
-        unordered(runner, &notes->write, shared))
+    const uint32_t own = own_place(runner);
+    if (notes->write.interval >= watch->launch_begin && (notes->write.who & bytes) &&
+        !(atomic && (notes->write.who & ATOMIC)) &&
+        unordered(runner, &notes->write, own, shared))
         report_race(runner, offset, kind, &notes->write,
-                    notes->write.atomic ? "updates" : "writes");
+                    notes->write.who & ATOMIC ? "updates" : "writes");
     if (kind == READS) {
-        note_read(runner, &notes->read, bytes);
+        note_read(&notes->read, watch->interval, own, bytes);
         return;
     }
-    if ((notes->read.bytes & bytes) && unordered(runner, &notes->read, shared))
+    if (notes->read.interval >= watch->launch_begin && (notes->read.who & bytes) &&
+        unordered(runner, &notes->read, own, shared))
         report_race(runner, offset, kind, &notes->read, "reads");
-    note now = note_of(runner, bytes);
-    now.atomic = atomic;
-    if (atomic && notes->write.atomic && notes->write.interval >= watch->launch_begin) {
-        // Handing over: everyone before set a fence, so what they wrote can be seen from here.
-        const int warp = runner->current / SIMT_WARP;
-        if (notes->write.released) watch->acquired[warp] = true;
-        now.released = now.released && notes->write.released;
+    note now = {watch->interval, own | bytes};
+    if (atomic) {
+        now.who |= ATOMIC;
+        if (watch->fenced[runner->current / SIMT_WARP]) now.who |= RELEASED;
+        hand_over(runner, &notes->write, &now);
     }
     notes->write = now;
 }

@@ -19,6 +19,10 @@ extern "C" {
 
 typedef struct mra_kernels mra_kernels; // the table of operations, tensor/kernels.h
 
+// How a device forms products of matrices: in float32, or with operands rounded to the 11
+// significant bits of TF32 or the 8 of bf16, for tensor cores; sums are float32 in every case.
+typedef enum mra_precision { MRA_FLOAT32, MRA_TF32, MRA_BF16 } mra_precision;
+
 typedef struct mra_device {
     const char *name;           // "cpu"
     int threads;                // for devices that run on host threads
@@ -27,6 +31,7 @@ typedef struct mra_device {
     // Device memory is the host's own: host code may read and write it, and kernels take any
     // memory of the host.
     bool host_memory;
+    mra_precision precision; // of products; the cpu has float32 alone
 
     void *(*allocate)(struct mra_device *device,
                       size_t bytes); // zeroed, 64-byte aligned; NULL: none left
@@ -41,8 +46,11 @@ typedef struct mra_device {
     void (*close)(struct mra_device *device);
 } mra_device;
 
-// Opens a device by name ("cpu"); `threads` < 1 means the default number. MRA_BAD_INPUT lists
-// the names that exist; MRA_ABSENT says why one that exists cannot be used here.
+// Opens a device by name: "cpu", "cuda" (kernels/cuda) or "simt" (the kernels of cuda on the
+// host, for tests: kernels/simt/runner.h). The last two take a precision, "cuda:bf16",
+// "cuda:tf32", "cuda:float32" (without: float32). `threads` < 1 means the default number.
+// MRA_BAD_INPUT lists the names that exist; MRA_ABSENT says why one that exists cannot be used
+// here.
 mra_status mra_device_open(mra_device **device, const char *name, int threads, mra_error *err);
 void mra_device_close(mra_device *device);
 // Index from 0 until NULL: the names of all devices of this build.

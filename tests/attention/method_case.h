@@ -22,8 +22,8 @@
 
 #include <stdio.h>
 
+#include "../tensor/devices.h"
 #include "attention/attention.h"
-#include "tensor/gemm.h"
 
 // What the definition is asked for: one head of one example.
 typedef struct method_case {
@@ -131,37 +131,50 @@ static inline void method_keep(double *worst, double value)
     if (!(value <= *worst)) *worst = value; // NaN is kept
 }
 
-// One shape: forward against the definition, backward along three directions.
-static inline void method_compare(const method_check *check, mra_device *device, mra_tape *tape,
+// Keeps the differences of one shape: a.x[DENSE_Z] and gradients against the definition, for which
+// z is room.
+static inline void method_differences(const method_check *check,
+                                      const mra_attention_layer *layer, const dense_arrays *a,
+                                      double *z, bool backward, bool masked,
+                                      method_worst *worst)
+{
+    method_define(check, layer, a, (const float *const[3]){NULL, NULL, NULL}, 0, z);
+    const double forward = dense_difference(a->x[DENSE_Z], z, dense_size(a->shape));
+    method_keep(&worst->forward, forward);
+    if (masked) method_keep(&worst->mask, forward);
+    if (a->shape.n % 2) method_keep(&worst->odd, forward);
+    for (int i = 0; i < 3 && backward; i++)
+        method_keep(&worst->backward, method_gradient_error(check, layer, a, i));
+}
+
+// One shape: forward against the definition, backward along three directions. false: the device has
+// no code for the method.
+static inline bool method_compare(const method_check *check, mra_device *device, mra_tape *tape,
                                   mra_shape shape, bool masked, method_worst *worst)
 {
     mra_error err;
     mra_attention_layer *layer;
     int options = 0;
     while (options < MRA_METHOD_OPTIONS && check->options[options]) options++;
-    if (mra_attention_layer_create(&layer, check->method, device, shape, dense_seed(),
-                                   check->options, options, &err) != MRA_OK)
-        fail_msg("%s", err.message);
+    const mra_status made = mra_attention_layer_create(
+        &layer, check->method, device, shape, dense_seed(), check->options, options, &err);
+    if (made == MRA_ABSENT) return false;
+    if (made != MRA_OK) fail_msg("%s", err.message);
     dense_arrays a =
         dense_make(shape, check->deviation > 0 ? (float)check->deviation : 1.0f, masked);
     const size_t size = dense_size(shape);
     double *z = calloc(size, sizeof *z);
     assert_non_null(z);
     const bool backward = !check->without_gradient;
-    if (mra_attention_run(layer, tape, a.x[DENSE_Q], a.x[DENSE_K], a.x[DENSE_V], a.mask,
-                          a.x[DENSE_Z], backward ? a.x[DENSE_DZ] : NULL, a.x[DENSE_DQ],
-                          a.x[DENSE_DK], a.x[DENSE_DV], &err) != MRA_OK)
-        fail_msg("%s", err.message);
-    method_define(check, layer, &a, (const float *const[3]){NULL, NULL, NULL}, 0, z);
-    const double forward = dense_difference(a.x[DENSE_Z], z, size);
-    method_keep(&worst->forward, forward);
-    if (masked) method_keep(&worst->mask, forward);
-    if (shape.n % 2) method_keep(&worst->odd, forward);
-    for (int i = 0; i < 3 && backward; i++)
-        method_keep(&worst->backward, method_gradient_error(check, layer, &a, i));
+    const mra_status ran = mra_attention_run(
+        layer, tape, a.x[DENSE_Q], a.x[DENSE_K], a.x[DENSE_V], a.mask, a.x[DENSE_Z],
+        backward ? a.x[DENSE_DZ] : NULL, a.x[DENSE_DQ], a.x[DENSE_DK], a.x[DENSE_DV], &err);
+    if (ran != MRA_OK && ran != MRA_ABSENT) fail_msg("%s", err.message);
+    if (ran == MRA_OK) method_differences(check, layer, &a, z, backward, masked, worst);
     free(z);
     dense_release(&a);
     mra_attention_layer_free(layer);
+    return ran == MRA_OK;
 }
 
 // Adds the line to the table of the whole run. One write of one line: tests run side by side.
@@ -174,46 +187,66 @@ static inline void method_log(const char *line)
     fclose(table);
 }
 
-// Every length, masked and not, at d = 64 and d = 32 in turn; prints the line and fails where a
-// difference is too large.
-static inline void method_report(const method_check *check)
+// Every length, masked and not, at d = 64 and d = 32 in turn. The host runner is slow: long
+// sequences are cut there, and orders after the first take the last length alone. false: the device
+// has no code for the method.
+static inline bool method_on_device(const method_check *check, const device_turn *turn,
+                                    mra_tape *tape, method_worst *worst)
 {
     static const int usual[] = {1, 31, 33, 512, 1000};
-    mra_device *device;
-    mra_tape *tape;
-    mra_error err;
-    mra_blas_single_thread();
-    if (mra_device_open(&device, "cpu", 2, &err) != MRA_OK) fail_msg("%s", err.message);
-    if (mra_tape_create(&tape, device, &err) != MRA_OK) fail_msg("%s", err.message);
     const int *length = check->lengths[0] ? check->lengths : usual;
-    const int count = check->lengths[0] ? 8 : 5;
-    method_worst worst = {0};
-    int turn = 0;
-    for (int i = 0; i < count && length[i]; i++)
-        for (int masked = 0; masked < 2; masked++, turn++) {
-            mra_shape shape = {.batch = check->shape.batch ? check->shape.batch : 1,
-                               .heads = check->shape.heads ? check->shape.heads : 2,
-                               .n = length[i],
-                               .d = check->shape.d ? check->shape.d
-                                    : turn % 2     ? 32
-                                                   : 64};
-            if (getenv("MRA_SANITIZED") && shape.n > 200) shape.n = 97 + shape.n % 2;
-            method_compare(check, device, tape, shape, masked, &worst);
+    const int limit = turn->slow ? 49 : getenv("MRA_SANITIZED") ? 200 : INT32_MAX;
+    const int cut = turn->slow ? 48 : 97;
+    int count = 0, before = 0, variant = 0;
+    while (count < (check->lengths[0] ? 8 : 5) && length[count]) count++;
+    for (int i = turn->order > 0 ? count - 1 : 0; i < count; i++) {
+        const int n = length[i] > limit ? cut + length[i] % 2 : length[i];
+        if (turn->slow && n == before) continue; // cut to the same
+        before = n;
+        for (int masked = turn->order > 0; masked < 2; masked++, variant++) {
+            const mra_shape shape = {.batch = check->shape.batch ? check->shape.batch : 1,
+                                     .heads = check->shape.heads ? check->shape.heads : 2,
+                                     .n = n,
+                                     .d = check->shape.d ? check->shape.d
+                                          : variant % 2  ? 32
+                                                         : 64};
+            if (!method_compare(check, turn->device, tape, shape, masked, worst)) return false;
         }
-    char line[200];
-    snprintf(line, sizeof line, "%-28s forward %.1e  backward %.1e  mask %.1e  odd n %.1e\n",
-             check->label ? check->label : check->method, worst.forward, worst.backward,
-             worst.mask, worst.odd);
-    printf("# %s", line);
-    fflush(stdout);
-    method_log(line);
-    mra_tape_free(tape);
-    mra_device_close(device);
+    }
+    return true;
+}
+
+// Checks a method on every device that is there, prints a line for each and fails where a difference
+// is too large.
+static inline void method_report(const method_check *check)
+{
     const double allowed = check->tolerance > 0 ? check->tolerance : 1e-5;
     const double slope = check->gradient_tolerance > 0 ? check->gradient_tolerance : 1e-5;
-    if (!(worst.forward <= allowed) || !(worst.backward <= slope))
-        fail_msg("%s: relative differences %.3g forward, %.3g backward; allowed %.3g, %.3g",
-                 check->method, worst.forward, worst.backward, allowed, slope);
+    const char *label = check->label ? check->label : check->method;
+    for (device_turn turn = {0}; device_next(&turn);) {
+        mra_tape *tape;
+        mra_error err;
+        method_worst worst = {0};
+        if (turn.order > 0 && check->label) continue; // a variant: one order is enough
+        if (mra_tape_create(&tape, turn.device, &err) != MRA_OK) fail_msg("%s", err.message);
+        const bool there = method_on_device(check, &turn, tape, &worst);
+        mra_tape_free(tape);
+        if (!there) {
+            printf("# %s: no code for it on %s\n", label, turn.device->name);
+            continue;
+        }
+        char line[200];
+        snprintf(line, sizeof line,
+                 "%-28s %-13s forward %.1e  backward %.1e  mask %.1e  odd n %.1e\n", label,
+                 turn.label, worst.forward, worst.backward, worst.mask, worst.odd);
+        printf("# %s", line);
+        fflush(stdout);
+        method_log(line);
+        if (!(worst.forward <= allowed) || !(worst.backward <= slope))
+            fail_msg("%s on %s: relative differences %.3g forward, %.3g backward; allowed "
+                     "%.3g, %.3g",
+                     check->method, turn.label, worst.forward, worst.backward, allowed, slope);
+    }
 }
 
 // Padding at the end is the same as a shorter sequence: `tokens` of n tokens with a mask against `tokens`

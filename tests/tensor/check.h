@@ -14,10 +14,12 @@
 #include <cmocka.h>
 
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "core/random.h"
+#include "devices.h"
 #include "tensor/device.h"
 #include "tensor/gemm.h"
 #include "tensor/kernels.h"
@@ -168,65 +170,135 @@ static inline void check_release(const check_case *c, check_data *d)
     }
 }
 
-// Runs the case once and leaves the gradients in d->grad, on top of d->start. `through`: the
-// operands are intermediate results (copies), whose gradients are overwritten; otherwise they
-// are leaves, whose gradients are added to.
-static inline void check_run(const check_case *c, mra_tape *tape, check_data *d, bool through,
-                             double *want, float *seed, double *exact_seed)
+// A tensor of the tape's device that holds `values` of the host and needs no gradient.
+static inline mra_tensor *check_constant(mra_tape *tape, int rank, const int *shape,
+                                         const float *values)
+{
+    size_t size = 1;
+    for (int i = 0; i < rank; i++) size *= (size_t)shape[i];
+    return mra_wrap(tape, rank, shape, mra_tape_upload(tape, values, size * sizeof *values),
+                    NULL);
+}
+
+// The operands of a case on the tape of a device; their gradients begin as d->start.
+static inline void check_operands(const check_case *c, mra_tape *tape, const check_data *d,
+                                  mra_tensor **x)
+{
+    for (int k = 0; k < c->inputs; k++) {
+        const size_t bytes = check_size(c->shape[k]) * sizeof(float);
+        float *data = mra_tape_upload(tape, d->data[k], bytes);
+        float *grad = mra_tape_upload(tape, d->start[k], bytes);
+        x[k] = mra_wrap(tape, c->shape[k].rank, c->shape[k].dim, data, grad);
+        assert_non_null(x[k]);
+    }
+}
+
+static inline void check_download(mra_device *device, float *to, const float *from, size_t size)
 {
     mra_error err;
-    mra_tensor *x[CHECK_INPUTS];
+    if (device->to_host(device, to, from, size * sizeof *to, &err)) fail_msg("%s", err.message);
+}
+
+// Runs the case once and leaves the gradients in d->grad, on top of d->start. `through`: the
+// operands are intermediate results (copies), whose gradients are overwritten; otherwise they
+// are leaves, whose gradients are added to. false: the device
+// has no code for it.
+static inline bool check_run(const check_case *c, mra_tape *tape, check_data *d, bool through,
+                             double *want, float *seed, double *exact_seed, double *difference)
+{
+    mra_error err;
+    mra_device *device = mra_tape_device(tape);
+    mra_tensor *leaf[CHECK_INPUTS], *x[CHECK_INPUTS];
     check_poison(tape, 1 << 20);
-    for (int k = 0; k < c->inputs; k++) {
-        memcpy(d->grad[k], d->start[k], check_size(c->shape[k]) * sizeof(float));
-        x[k] = mra_wrap(tape, c->shape[k].rank, c->shape[k].dim, d->data[k], d->grad[k]);
-        if (through) x[k] = mra_scale(tape, x[k], 1.0f);
-    }
+    check_operands(c, tape, d, leaf);
+    for (int k = 0; k < c->inputs; k++)
+        x[k] = through ? mra_scale(tape, leaf[k], 1.0f) : leaf[k];
     mra_tensor *y = c->apply(tape, x, c->context);
     if (!y) {
-        mra_tape_status(tape, &err);
+        if (mra_tape_status(tape, &err) == MRA_ABSENT) return false;
         fail_msg("%s: %s", c->name, err.message);
     }
     c->reference(d->exact, want, c->context);
     const double tolerance = c->tolerance > 0.0 ? c->tolerance : 2e-6;
-    check_difference(c->name, "result", y->data, want, y->size, tolerance);
+    float *have = calloc(y->size ? y->size : 1, sizeof *have);
+    check_download(device, have, y->data, y->size);
+    *difference = check_difference(c->name, "result", have, want, y->size, tolerance);
+    free(have);
     mra_fill_normal(seed, y->size, 1.0f, check_seed(), mra_stream("seed", y->size, 0));
     for (size_t i = 0; i < y->size; i++) exact_seed[i] = seed[i];
-    if (mra_tape_backward_from(tape, y, seed, &err)) fail_msg("%s: %s", c->name, err.message);
+    const mra_status status = mra_tape_backward_from(tape, y, seed, &err);
+    if (status == MRA_ABSENT) return false;
+    if (status) fail_msg("%s: %s", c->name, err.message);
+    for (int k = 0; k < c->inputs; k++)
+        check_download(device, d->grad[k], leaf[k]->grad, check_size(c->shape[k]));
+    return true;
 }
 
-// The whole check of one case, with `outputs` entries in its result.
-static inline void check_operation(const check_case *c, size_t outputs)
+// What one case needs besides its operands: `outputs` entries each.
+typedef struct check_results {
+    size_t outputs;
+    float *seed;
+    double *want, *exact_seed;
+    double *gradient[CHECK_INPUTS]; // by central differences; the same for every device
+    double forward, backward;       // the largest differences
+} check_results;
+
+// The case on one tape (false: the device has no code for it), once with leaves and once with intermediate results for operands.
+static inline bool check_on_tape(const check_case *c, mra_tape *tape, check_data *d,
+                                 check_results *r)
 {
-    mra_device *device = check_open(CHECK_THREADS);
-    mra_tape *tape = check_tape(device);
-    check_data d = {0};
-    check_make(c, &d);
-    float *seed = malloc(outputs * sizeof *seed);
-    double *want = malloc(outputs * sizeof *want), *exact_seed = malloc(outputs * sizeof *want);
     const double tolerance = c->tolerance > 0.0 ? c->tolerance : 2e-6;
     for (int through = 0; through < 2; through++) {
-        check_run(c, tape, &d, through, want, seed, exact_seed);
+        double forward;
+        if (!check_run(c, tape, d, through, r->want, r->seed, r->exact_seed, &forward))
+            return false;
+        r->forward = fmax(r->forward, forward);
         for (int k = 0; k < c->inputs; k++) {
             const size_t size = check_size(c->shape[k]);
             double *gradient = malloc(size * sizeof *gradient);
-            check_central(c, d.exact, k, outputs, exact_seed, gradient);
+            if (!r->gradient[k]) {
+                r->gradient[k] = malloc(size * sizeof *gradient);
+                check_central(c, d->exact, k, r->outputs, r->exact_seed, r->gradient[k]);
+            }
+            memcpy(gradient, r->gradient[k], size * sizeof *gradient);
             // Rounding is relative to both terms of the sum, which may cancel.
             double part = check_norm(gradient, size);
-            for (size_t i = 0; i < size; i++) gradient[i] += d.start[k][i];
+            for (size_t i = 0; i < size; i++) gradient[i] += d->start[k][i];
             part = fmax(part / fmax(check_norm(gradient, size), 1e-300), 1.0);
-            check_difference(c->name, through ? "gradient (overwritten)" : "gradient (added)",
-                             d.grad[k], gradient, size, tolerance * part);
+            const double backward = check_difference(
+                c->name, through ? "gradient (overwritten)" : "gradient (added)", d->grad[k],
+                gradient, size, tolerance * part);
+            r->backward = fmax(r->backward, backward);
             free(gradient);
         }
         mra_tape_reset(tape);
     }
-    free(seed);
-    free(want);
-    free(exact_seed);
-    check_release(c, &d);
-    mra_tape_free(tape);
-    mra_device_close(device);
+    return true;
+}
+
+// The whole check of one case, with `outputs` entries in its result, on every device.
+static inline void check_operation(const check_case *c, size_t outputs)
+{
+    check_results r = {.outputs = outputs,
+                       .seed = malloc(outputs * sizeof(float)),
+                       .want = malloc(outputs * sizeof(double)),
+                       .exact_seed = malloc(outputs * sizeof(double))};
+    for (device_turn turn = {0}; device_next(&turn);) {
+        mra_tape *tape = check_tape(turn.device);
+        check_data d = {0};
+        check_make(c, &d);
+        r.forward = r.backward = 0.0;
+        if (check_on_tape(c, tape, &d, &r))
+            device_log(c->name, turn.label, r.forward, r.backward);
+        else
+            printf("# %s: no code for it on %s\n", c->name, turn.device->name);
+        check_release(c, &d);
+        mra_tape_free(tape);
+    }
+    for (int k = 0; k < c->inputs; k++) free(r.gradient[k]);
+    free(r.seed);
+    free(r.want);
+    free(r.exact_seed);
 }
 
 #endif

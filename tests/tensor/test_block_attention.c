@@ -109,10 +109,21 @@ static void reference(double *const *x, double *y, const void *context)
         }
 }
 
+// The lists on the device.
+static mra_block_pattern pattern_on(mra_tape *tape, const block_case *c)
+{
+    mra_block_pattern pattern = c->pattern;
+    const int rows = pattern.lists * mra_pattern_blocks(&pattern);
+    pattern.start = mra_tape_upload(tape, c->start, ((size_t)rows + 1) * sizeof *c->start);
+    pattern.entry = mra_tape_upload(tape, c->entry, (size_t)c->start[rows] * sizeof *c->entry);
+    return pattern;
+}
+
 static mra_tensor *apply(mra_tape *tape, mra_tensor *const *x, const void *context)
 {
     const block_case *c = context;
-    mra_tensor *lse, *z = mra_block_attention(tape, x[0], x[1], x[2], &c->pattern, c->scale,
+    const mra_block_pattern pattern = pattern_on(tape, c);
+    mra_tensor *lse, *z = mra_block_attention(tape, x[0], x[1], x[2], &pattern, c->scale,
                                               c->mask, c->with_lse ? &lse : NULL);
     if (!c->with_lse || !z) return z;
     const int shape[4] = {c->batch, c->heads, c->pattern.n, 1};
@@ -122,8 +133,9 @@ static mra_tensor *apply(mra_tape *tape, mra_tensor *const *x, const void *conte
 static mra_tensor *apply_lse(mra_tape *tape, mra_tensor *const *x, const void *context)
 {
     const block_case *c = context;
+    const mra_block_pattern pattern = pattern_on(tape, c);
     mra_tensor *lse;
-    mra_block_attention(tape, x[0], x[1], x[2], &c->pattern, c->scale, c->mask, &lse);
+    mra_block_attention(tape, x[0], x[1], x[2], &pattern, c->scale, c->mask, &lse);
     return lse;
 }
 

@@ -23,10 +23,10 @@ typedef struct feature_case {
 static mra_tensor *apply_features(mra_tape *tape, mra_tensor *const *x, const void *context)
 {
     feature_case *s = (feature_case *)(uintptr_t)context;
-    mra_tensor *w = mra_wrap(tape, 2, (int[]){FEATURES, D}, s->w, NULL);
+    mra_tensor *w = check_constant(tape, 2, (int[]){FEATURES, D}, s->w);
     mra_tensor *shift =
         s->rule.kind == MRA_FEATURES_QUERY
-            ? mra_wrap(tape, 3, (int[]){BATCH, HEADS, FEATURES}, s->key_shift, NULL)
+            ? check_constant(tape, 3, (int[]){BATCH, HEADS, FEATURES}, s->key_shift)
             : NULL;
     return mra_features(tape, x[0], w, &s->rule, s->mask, &shift, NULL);
 }
@@ -124,7 +124,8 @@ static mra_tensor *apply_divide(mra_tape *tape, mra_tensor *const *x, const void
     (void)context;
     mra_tensor *ones = mra_tape_result(tape, 4, rows_shape.dim, false);
     if (!ones) return NULL;
-    for (size_t i = 0; i < ones->size; i++) ones->data[i] = 1;
+    mra_device *device = mra_tape_device(tape);
+    device->kernels->fill(device, ones->size, 1.0f, ones->data, NULL);
     return mra_divide_by_last(tape, mra_add(tape, mra_multiply(tape, x[0], x[0]), ones));
 }
 

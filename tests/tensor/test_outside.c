@@ -98,14 +98,13 @@ typedef struct join_case {
 static mra_tensor *apply_join(mra_tape *tape, mra_tensor *const *x, const void *context)
 {
     const join_case *c = context;
-    float *factor = mra_tape_alloc(tape, ROWS * sizeof *factor);
-    float *offset = mra_tape_alloc(tape, ROWS * sizeof *offset);
+    float factor[ROWS], offset[ROWS];
     for (int i = 0; i < ROWS; i++) {
         factor[i] = c->scale[i] + c->shift;
         offset[i] = c->shift;
     }
-    mra_tensor *shift = mra_wrap(tape, 1, (int[]){ROWS}, offset, NULL);
-    mra_tensor *scale = mra_wrap(tape, 1, (int[]){ROWS}, factor, NULL);
+    mra_tensor *shift = check_constant(tape, 1, (int[]){ROWS}, offset);
+    mra_tensor *scale = check_constant(tape, 1, (int[]){ROWS}, factor);
     mra_tensor *weight = mra_multiply(tape, x[3], x[3]); // [ROWS, 1]
     mra_tensor *sums = mra_concat(tape, (mra_tensor *const[]){x[2], weight}, 2);
     return mra_join(tape, x[0], mra_add(tape, x[1], shift), sums, scale);

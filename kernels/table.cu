@@ -1,0 +1,158 @@
+// The table of primitive operations of `cuda` and `simt`, and the memory that its kernels share.
+
+#include "primitives.cuh"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+namespace MRA_BACKEND
+{
+
+// Stands where the table has no function: whoever added one to src/tensor/kernels.h finds out at its
+// first call.
+static void missing()
+{
+    fprintf(stderr,
+            "kernels/table.cu: an operation of src/tensor/kernels.h is not in the table: "
+            "add it, or absent(table.name)\n");
+    abort();
+}
+static void replace_missing(mra_kernels *table)
+{
+    void (*entry)() = missing, *slot;
+    for (size_t at = 0; at < offsetof(mra_kernels, fused); at += sizeof entry) {
+        memcpy(&slot, (char *)table + at, sizeof slot);
+        if (!slot) memcpy((char *)table + at, &entry, sizeof entry);
+    }
+}
+
+// The last argument of an operation is where its error goes.
+template <class T> static mra_error *error_of(T)
+{
+    return NULL;
+}
+static mra_error *error_of(mra_error *err)
+{
+    return err;
+}
+
+// For an operation that has no kernel: it says so.
+template <class... A> static mra_status refuse(mra_device *device, A... arguments)
+{
+    mra_error *const last[] = {error_of(arguments)...};
+    return mra_fail(last[sizeof...(A) - 1], MRA_ABSENT,
+                    "the device '%s' has no code for this operation: use cpu", device->name);
+}
+template <class... A> static inline void absent(mra_status (*&slot)(mra_device *, A...))
+{
+    slot = refuse<A...>;
+}
+
+static mra_kernels make_table()
+{
+    mra_kernels table = {};
+    table.fill = fill;
+    table.scale = scale;
+    table.add = add;
+    table.multiply = multiply;
+    table.relu = relu;
+    table.relu_backward = relu_backward;
+    table.gelu = gelu;
+    table.gelu_backward = gelu_backward;
+    table.dropout = dropout;
+    table.gemm = gemm;
+    table.linear = linear;
+    table.linear_backward_input = linear_backward_input;
+    table.linear_backward_weight = linear_backward_weight;
+    table.add_column_sums = add_column_sums;
+    table.layer_norm = layer_norm;
+    table.layer_norm_backward = layer_norm_backward;
+    table.softmax = softmax;
+    table.softmax_backward = softmax_backward;
+    table.cross_entropy = cross_entropy;
+    table.cross_entropy_backward = cross_entropy_backward;
+    table.gather = gather;
+    table.scatter_add = scatter_add;
+    table.add_positions = add_positions;
+    table.add_positions_backward = add_positions_backward;
+    table.swap_middle = swap_middle;
+    table.copy_columns = copy_columns;
+    table.mask_rows = mask_rows;
+    table.mean_pool = mean_pool;
+    table.mean_pool_backward = mean_pool_backward;
+    table.block_attention = block_attention;
+    table.block_attention_backward = block_attention_backward;
+    table.features = features;
+    table.features_backward = features_backward;
+    table.divide_by_last = divide_by_last;
+    table.divide_by_last_backward = divide_by_last_backward;
+    table.adamw = adamw;
+    table.sum_of_squares = sum_of_squares;
+    // No kernels yet.
+    absent(table.softmax_kept);
+    absent(table.hierarchy);
+    absent(table.hierarchy_backward);
+    absent(table.outside_band);
+    absent(table.join);
+    absent(table.join_backward);
+    absent(table.convolve);
+    absent(table.convolve_backward_filter);
+    absent(table.segment_mean);
+    absent(table.segment_mean_backward);
+    absent(table.gaussian);
+    absent(table.gaussian_backward);
+    absent(table.identity_minus);
+    absent(table.inverse_guess);
+    absent(table.inverse_guess_backward);
+    absent(table.keep_bounded);
+    absent(table.copy_chosen);
+    replace_missing(&table);
+    return table;
+}
+
+// ---- Working memory -------------------------------------------------------------------------
+
+mra_status working_begin(mra_device *device, size_t bytes, const char *kernel, mra_error *err)
+{
+    device_state *state = state_of(device);
+    state->working_used = 0;
+    if (bytes <= state->working_bytes) return MRA_OK;
+    // What was there may still be in use by kernels under way; a device releases in order.
+    own_release(device, state->working);
+    state->working = own_allocate(device, bytes, false);
+    state->working_bytes = state->working ? bytes : 0;
+    if (state->working) return MRA_OK;
+    return mra_fail(err, MRA_NO_MEMORY,
+                    "%s: no working memory for %zu bytes on the device '%s' (%zu free)", kernel,
+                    bytes, device->name, own_free_bytes(device));
+}
+
+// ---- What both devices have in common ---------------------------------------------------------
+
+static void *allocate(mra_device *device, size_t bytes)
+{
+    return own_allocate(device, bytes, true);
+}
+static void *scratch(mra_device *device, size_t bytes)
+{
+    return own_allocate(device, bytes, false);
+}
+
+void make_device(mra_device *device, const char *name, device_state *state)
+{
+    state->table = make_table();
+    device->name = name;
+    device->threads = 1;
+    device->kernels = &state->table;
+    device->state = state;
+    device->host_memory = false;
+    device->precision = MRA_FLOAT32;
+    device->allocate = allocate;
+    device->scratch = scratch;
+    device->release = own_release;
+    device->to_device = own_to_device;
+    device->to_host = own_to_host;
+}
+
+} // namespace MRA_BACKEND
