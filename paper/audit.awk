@@ -46,7 +46,7 @@ function measure(text,   word, words, head, factor, kind, column, file, line, na
     cells = split(line, cell, "\t")
     for (i = 1; i <= cells; i++) name[cell[i]] = i
     for (i = 3; i <= words; i++) {
-        split(word[i], pair, "="); key[i] = pair[2]
+        split(word[i], pair, "="); key[i] = substr(word[i], length(pair[1]) + 2)
         if (!(pair[1] in name)) { print "audit.awk: " file ": no column '" pair[1] "'" > "/dev/stderr"; exit failed = 1 }
         keys[i] = name[pair[1]]
     }

@@ -38,6 +38,12 @@ static mra_status create(mra_attention_layer **layer, const mra_attention_layer 
     return mra_fused_layer_create(layer, base, &rule, exact, err);
 }
 
+static const char *const description[] = {
+    "softmax(Q K^T / sqrt(d)) V, every pair of tokens: the reference of every comparison. The "
+    "matrix is never stored: tiles of logits meet the values while they are in the cache, and "
+    "a running maximum of each row keeps the exponentials in range.",
+    NULL};
+
 const mra_method mra_method_exact = {
     .name = "exact",
     .summary = "softmax attention, blocked with online softmax",
@@ -45,6 +51,7 @@ const mra_method mra_method_exact = {
     .memory = "n d",
     .source = "Vaswani et al., Attention is all you need, NeurIPS 2017; online softmax after "
               "Milakov & Gimelshein, arXiv 1805.02867",
+    .description = description,
     .create = create,
     .apply = mra_fused_apply,
     .destroy = mra_fused_destroy,

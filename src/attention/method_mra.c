@@ -172,12 +172,34 @@ static const char source[] =
     "Zeng, Pal, Kline, Fung & Singh, Multi resolution analysis (MRA) for approximate "
     "self-attention, ICML 2022, arXiv 2207.10284";
 
+static const char two_scales[] =
+    "The matrix exp(Q K^T / sqrt(d)) is approximated by boxes of 32 x 32 tokens. A coarse box "
+    "has "
+    "the constant value exp(mean of its logits), which takes one product of the pooled queries "
+    "and keys; the boxes with the largest values, `blocks` for each row of boxes on average, "
+    "are computed entry by entry. No gradient flows through the choice.";
+static const char *const mra2_description[] = {
+    two_scales, "Both parts together, normalised by their row sums.", NULL};
+static const char *const mra2s_description[] = {
+    two_scales,
+    "The coarse part only decides what is refined: the result is a block-sparse softmax. A row "
+    "without a refined box has nothing to attend to and gives 0.",
+    NULL};
+static const char *const mra_description[] = {
+    "Boxes of several sides, `scales`. All begin at the coarsest; at each step those with the "
+    "largest values, as many as `blocks` says for that step and each row of coarsest boxes, "
+    "are "
+    "cut into boxes of the next side. An entry of the matrix has the value of the smallest "
+    "box that covers it, exp(mean of the box's logits).",
+    NULL};
+
 const mra_method mra_method_mra2 = {
     .name = "mra2",
     .summary = "two scales, {32, 1}: a coarse matrix with its largest blocks refined",
     .time = "n d + (n/32)^2 d + 32 blocks n d",
     .memory = "n d + (n/32)^2",
     .source = source,
+    .description = mra2_description,
     .options = two_scale_options,
     .option_count = TWO_SCALE_OPTIONS,
     .create = create,
@@ -195,6 +217,7 @@ const mra_method mra_method_mra2s = {
     .time = "n d + (n/32)^2 d + 32 blocks n d",
     .memory = "n d + (n/32)^2",
     .source = source,
+    .description = mra2s_description,
     .options = two_scale_options,
     .option_count = TWO_SCALE_OPTIONS,
     .create = create,
@@ -212,6 +235,7 @@ const mra_method mra_method_mra = {
     .time = "n d + (n/s0)^2 d + boxes d",
     .memory = "n d + (n/s0)^2 + boxes",
     .source = source,
+    .description = mra_description,
     .options = any_scale_options,
     .option_count = sizeof any_scale_options / sizeof any_scale_options[0],
     .create = create,

@@ -164,14 +164,15 @@ static void test_every_method(void **state)
                 check_method(mra_method_at(i), d, masked);
 }
 
-// Another seed changes what a method learns at first or draws, and nothing else.
+// Another seed changes what a method learns at first or draws, and nothing else. (With fewer tokens
+// all blocks of a pattern may be taken, and nothing is left to draw.)
 static void test_seeds(void **state)
 {
     (void)state;
     for (int i = 0; mra_method_at(i); i++) {
         const mra_method *method = mra_method_at(i);
-        dense_arrays a = dense_make((mra_shape){.batch = 1, .heads = 2, .n = length(), .d = 32},
-                                    1.0f, false);
+        dense_arrays a =
+            dense_make((mra_shape){.batch = 1, .heads = 2, .n = 320, .d = 32}, 1.0f, false);
         table_result one = run_method(method, &a, 2, 7, 1, false);
         table_result other = run_method(method, &a, 2, 8, 1, false);
         const bool same = memcmp(one.output[0], other.output[0], one.size * sizeof(float)) == 0;
