@@ -7,8 +7,9 @@
 set -eu
 root=$(cd "$(dirname "$0")/.." && pwd)
 cd "$root"
-book=build/book
+book=${BOOK:-build/book}
 code=1
+scripts=yes
 profile=none
 for candidate in paper reduced laptop smoke; do
     if [ -d "build/results/$candidate" ]; then profile=$candidate; break; fi
@@ -16,8 +17,17 @@ done
 results=build/results/$profile figures=build/figures/$profile
 . paper/pages.sh
 mkdir -p "$book"
-cp paper/style.css "$book/"
+cp paper/style.css paper/book.js paper/explorer/explorer.js "$book/"
 copy_figures "$figures" "$book"
+[ "$profile" = none ] || sh paper/audit.sh "$profile" >/dev/null
+# The page with the sliders says what is missing where the browser's code cannot be compiled (status 3).
+status=0
+sh paper/explorer/build.sh "$book" || status=$?
+case $status in
+0) ;;
+3) echo 'const explorerHeads = [];' >"$book/explorer-data.js" ;;
+*) exit "$status" ;;
+esac
 
 commit=$(git rev-parse --short=12 HEAD 2>/dev/null || echo unknown)
 footer="Woven from the sources at commit $commit; results of profile $profile."
@@ -42,9 +52,15 @@ chapters | while read -r chapter; do
         echo '</ol>'
     } >"$pages/nav.html"
     expand "$chapter" | sed -f "$pages/links.sed" |
-        sed "s|](\(src/[^)]*\))|](source/\1.txt)|g" |
+        sed -E "s,\\]\\(((src|paper|kernels)/[^)]*)\\),](source/\\1.txt),g" |
         to_html "$book/$page" book "$(title "$chapter")" "$pages/nav.html" "$footer"
 done
+
+finished=$(chapters | while read -r chapter; do echo "$book/$(page_of "$chapter")"; done)
+# shellcheck disable=SC2086  # names of chapters have no blanks
+number_pages chapters $finished
+# shellcheck disable=SC2086
+gawk -f paper/index.awk $finished >"$book/search-index.js"
 
 # The sources themselves, for the links at the head of each woven file.
 grep -h '^@code' paper/chapters/*.md | cut -d' ' -f2 | while read -r source; do

@@ -3,7 +3,7 @@
 # usage: gawk -v results=DIR -v figures=DIR -v root=. -v code=1 -v before=FIGURES-OF-EARLIER-CHAPTERS -f paper/expand.awk chapter.md
 #
 #   @code PATH                        the woven source (paper/weave.awk)
-#   @figure NAME | caption            figures/NAME.svg, as drawn by figures/NAME.gp
+#   @figure NAME | caption            figures/NAME.svg, as drawn by figures/NAME.gp, with the command that draws it
 #   @table FILE.tsv | caption | a b=label c   columns of a result (or of a file under paper/), in this order,
 #                                     relabelled where asked; none named: all
 #   @command TEXT                     a command line that a reader can run
@@ -24,7 +24,7 @@ function figure(text,   part, name, caption) {
         return
     }
     print "\n<figure id=\"figure-" name "\">\n<img src=\"figures/" name ".svg\" alt=\"" escape(caption) "\" loading=\"lazy\" />"
-    print "<figcaption>\n\n**Figure " number_of_figure ".** " caption " Drawn by `figures/" name ".gp`.\n\n</figcaption>\n</figure>\n"
+    print "<figcaption>\n\n**Figure " number_of_figure ".** " caption " Drawn by `sh experiments/reproduce.sh --only " name "` (`figures/" name ".gp`).\n\n</figcaption>\n</figure>\n"
 }
 function table(text,   part, file, caption, want, count, i, column, label, head, rows, cell, pair, line) {
     split(text, part, "|"); file = trim(part[1]); caption = trim(part[2])

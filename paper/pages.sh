@@ -4,7 +4,12 @@
 # Sourced, not run; the script that sources it sets these (folders; code=1: weave the sources in):
 : "${root:?}" "${results:?}" "${figures:?}" "${code:?}"
 
-chapters() { ls "$root"/paper/chapters/[0-9]*.md; }
+# The chapters in the order of the talk; those from 50 on (kernels, training, audit, the page with the sliders, symbols) are
+# the book's alone.
+chapters() {
+    ls "$root"/paper/chapters/[0-4]*.md
+    [ "$code" = 0 ] || ls "$root"/paper/chapters/[5-9]*.md
+}
 
 # title FILE, identifier FILE: from the chapter's heading `# Title {#sec-name}`.
 title() { sed -n '1s/^# *//;1s/ *{#.*}$//;1p' "$1"; }
@@ -25,10 +30,10 @@ expand() {
 # to_html OUT KIND TITLE NAVFILE FOOTER: Markdown on stdin.
 to_html() {
     pandoc --from=markdown+tex_math_dollars+fenced_divs+raw_html+autolink_bare_uris-implicit_figures \
-        --to=html5 --mathml --section-divs --standalone --template="$root/paper/template.html" \
+        --to=html5 --wrap=none --mathml --section-divs --standalone --template="$root/paper/template.html" \
         --highlight-style=monochrome \
         --variable=kind:"$2" --metadata=pagetitle:"$3" --variable=nav:"$(cat "$4")" \
-        --variable=footer:"$5" --fail-if-warnings --output="$1.tmp"
+        ${scripts:+--variable=scripts:yes} --variable=footer:"$5" --fail-if-warnings --output="$1.tmp"
     mv "$1.tmp" "$1"
 }
 
@@ -41,4 +46,12 @@ copy_figures() {
         done
     fi
     return 0
+}
+
+# number_pages [chapters] PAGE...: numbers the equations of finished pages and links them to the code (number.awk).
+number_pages() {
+    by_chapter=0
+    if [ "$1" = chapters ]; then by_chapter=1; shift; fi
+    gawk -v map="$root/paper/equations.tsv" -v chapters=$by_chapter -f "$root/paper/number.awk" "$@"
+    for page; do mv "$page.numbered" "$page"; done
 }

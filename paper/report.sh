@@ -43,4 +43,5 @@ trap 'rm -rf "$pages"' EXIT
     gawk -f paper/runs.awk -v mode=table "$results"/*.run.json
 } | to_html "$report/index.html" report "MRA attention, reproduced ($profile)" "$pages/nav.html" \
     "Profile $profile, commit $(git rev-parse --short=12 HEAD 2>/dev/null || echo unknown)."
+number_pages "$report/index.html"
 echo "report: $report/index.html"
