@@ -32,7 +32,9 @@ __device__ static bool store_logits(const plan &p, int head, int x0, int y0, uin
     for (int i = 0; i < QUAD_ROWS; i++) {
         int x = x0 + lane_row(i);
         if (x >= p.blocks) continue;
+#pragma unroll
         for (int j = 0; j < 4; j++)
+#pragma unroll
             for (int e = 0; e < 2; e++) {
                 int y = y0 + lane_column(j, e);
                 if (y >= p.blocks) continue;
@@ -104,10 +106,13 @@ template <class P, int D> __global__ void coarse_values_kernel(plan p)
         load_pooled<D>(tile, value, y0, p.blocks);
         copy_commit();
         int tokens = tokens_of_lane(p, head, y0);
+#pragma unroll
         for (int j = 0; j < 4; j++)
+#pragma unroll
             for (int e = 0; e < 2; e++) {
                 int column = lane_column(j, e);
                 int keys = __shfl_sync(0xffffffffu, tokens, column);
+#pragma unroll
                 for (int i = 0; i < QUAD_ROWS; i++) {
                     float weight = box_weight<P::exact_exp>(
                         p, head, x0 + lane_row(i), y0 + column, keys > 0, coarse_max[i]);

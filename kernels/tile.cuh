@@ -50,8 +50,11 @@ __device__ inline int lane_column(int j, int e)
 
 __device__ inline void clear(float (&c)[2][4][4])
 {
+#pragma unroll
     for (int m = 0; m < 2; m++)
+#pragma unroll
         for (int j = 0; j < 4; j++)
+#pragma unroll
             for (int e = 0; e < 4; e++) c[m][j][e] = 0;
 }
 
@@ -152,6 +155,7 @@ struct tf32_path {
             for (int j = 0; j < 4; j++) {
                 uint32_t low = to_tf32(b_row[8 * j * stride + k]);
                 uint32_t high = to_tf32(b_row[8 * j * stride + k + 4]);
+#pragma unroll
                 for (int m = 0; m < 2; m++) multiply_tf32(c[m][j], left[m], low, high);
             }
         }
@@ -174,6 +178,7 @@ struct tf32_path {
             for (int j = 0; j < N; j++) {
                 uint32_t low = to_tf32(b_row[8 * k * stride + 8 * j]);
                 uint32_t high = to_tf32(b_row[(8 * k + 1) * stride + 8 * j]);
+#pragma unroll
                 for (int m = 0; m < 2; m++) multiply_tf32(o[m][j], left[m], low, high);
             }
         }

@@ -225,6 +225,38 @@ static void extreme_logits(void **state)
     mra_device_close(device);
 }
 
+// ---- Against the CPU ------------------------------------------------------------------------
+
+static double distance_of(const float *have, const float *want, size_t count)
+{
+    double *exact_values = to_double(want, count);
+    double distance = reference_distance(have, exact_values, count);
+    free(exact_values);
+    return distance;
+}
+
+// So many blocks (133) that a warp of the coarse stage has a second tile: too many for the
+// definition, but not for the CPU's fused path.
+static void many_blocks_agree_with_the_cpu(void **state)
+{
+    (void)state;
+    if (getenv("MRA_SANITIZED")) return;
+    const kernel_case c = {
+        "mra2 133 blocks", {1, 1, 4250, 32}, with(0.05, false, 0, 0), 0, false, RANDOM_MASK, 1};
+    mra_device *device = open_simt();
+    arrays a = case_arrays(&c, kernel_seed() + 700);
+    kernel_result r = run_case(&mra_simt_attention, device, &c, &a, false);
+    run(&a, &c.options);
+    double distance[] = {distance_of(r.z, a.z, a.size), distance_of(r.dq, a.dq, a.size),
+                         distance_of(r.dk, a.dk, a.size), distance_of(r.dv, a.dv, a.size)};
+    print_message("# %-28s z %.1e  dq %.1e  dk %.1e  dv %.1e\n", c.name, distance[0],
+                  distance[1], distance[2], distance[3]);
+    for (int i = 0; i < 4; i++) assert_true(distance[i] <= 2 * tolerance(&c, i));
+    free_result(&r);
+    free_arrays(&a);
+    mra_device_close(device);
+}
+
 // ---- J --------------------------------------------------------------------------------------
 
 // J of one head as the CPU's fused path chooses it.
@@ -448,6 +480,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(kernels_follow_the_definition),
         cmocka_unit_test(long_lines_and_many_blocks),
+        cmocka_unit_test(many_blocks_agree_with_the_cpu),
         cmocka_unit_test(tensor_cores_round_as_they_should),
         cmocka_unit_test(extreme_logits),
         cmocka_unit_test(the_choice_of_boxes_is_the_cpus),
