@@ -68,7 +68,7 @@ static mra_status check_request(const mra_kernel_request *request, mra_error *er
     if (request->parts < 0 || request->parts > MOST_PARTS || request->parts > shape.batch)
         return mra_fail(err, MRA_BAD_INPUT, "parts: %d, expected 0 to %d, at most the batch",
                         request->parts, MOST_PARTS);
-    if (request->bf16_arrays && request->precision != MRA_KERNEL_BF16)
+    if (request->bf16_arrays && request->precision != MRA_BF16)
         return mra_fail(err, MRA_BAD_INPUT,
                         "precision: arrays of bf16 are multiplied in bf16 only");
     return mra_options_check(options, shape.n, err);
@@ -154,7 +154,7 @@ static void place(attention_object *self, mra_layout *m)
     if (!is_exact(&self->request)) place_boxes(p, m);
     if (self->request.options.grid_height > 0 && !is_exact(&self->request))
         p.order = (const int *)mra_layout_take(m, (size_t)p.n, sizeof(int));
-    if (self->request.precision == MRA_KERNEL_BF16 && !self->request.bf16_arrays) {
+    if (self->request.precision == MRA_BF16 && !self->request.bf16_arrays) {
         self->copy = take<bfloat16>(m, p, 3 * (size_t)p.n * d);
         self->dz_copy = take<bfloat16>(m, p, (size_t)p.n * d);
     }
@@ -225,7 +225,7 @@ static operands make_operands(const attention_object *self, const void *q, const
 {
     operands o;
     memset(&o, 0, sizeof o);
-    o.precision = (enum precision)self->request.precision;
+    o.precision = self->request.precision;
     o.bf16_io = self->request.bf16_arrays;
     o.q = q;
     o.k = k;
@@ -253,7 +253,7 @@ static void forward_part(const attention_object *self, const plan &p, const oper
     }
     coarse_logits(p, stream);
     select_boxes(p, stream);
-    if (!p.sparse) coarse_values(p, o.precision == FLOAT32, stream);
+    if (!p.sparse) coarse_values(p, o.precision == MRA_FLOAT32, stream);
     attend_boxes(p, o, stream);
 }
 
@@ -265,7 +265,7 @@ static void backward_part(const attention_object *self, const plan &p, const ope
         exact_backward(p, o, stream);
         return;
     }
-    if (!p.sparse) coarse_backward(p, o.precision == FLOAT32, stream);
+    if (!p.sparse) coarse_backward(p, o.precision == MRA_FLOAT32, stream);
     list_columns(p, stream);
     fine_backward(p, o, stream);
 }

@@ -3,7 +3,7 @@
 //
 //     const mra_attention_kernels *run = &mra_simt_attention;
 //     mra_kernel_request request = {.shape = {8, 12, 4096, 64}, .options = mra_options_mra2(8),
-//                                   .precision = MRA_KERNEL_BF16};
+//                                   .precision = MRA_BF16};
 //     mra_kernel_attention *attention;
 //     run->create(&attention, device, &request, &err);
 //     run->forward(attention, q, k, v, mask, z, &err);
@@ -23,26 +23,21 @@
 
 #include "mra/mra.h"
 #include "tensor/device.h"
+#include "tensor/fused.h"
 
 #ifdef __cplusplus
 extern "C" {
 #endif
 
-// How refined boxes are multiplied. Sums are float32 in all three; the choice of boxes is made in
-// float32 and does not depend on it.
-typedef enum mra_kernel_precision {
-    MRA_KERNEL_FLOAT32, // no tensor cores
-    MRA_KERNEL_TF32,
-    MRA_KERNEL_BF16
-} mra_kernel_precision;
-
 typedef struct mra_kernel_request {
     mra_shape shape;     // d: 32, 64 or 128; any n
     mra_options options; // scales {32, 1}; or {1}: exact attention. `threads` is not looked at
-    mra_kernel_precision precision;
+    // How refined boxes are multiplied. Sums are float32 in all three; the choice of boxes is made
+    // in float32 and does not depend on it.
+    mra_precision precision;
     // Parts of the batch that overlap on streams of their own, at most 4; 0: as many as pay.
     int parts;
-    // q, k, v, z, dz, dq, dk, dv are bf16 (with MRA_KERNEL_BF16), else float32.
+    // q, k, v, z, dz, dq, dk, dv are bf16 (with MRA_BF16), else float32.
     bool bf16_arrays;
 } mra_kernel_request;
 
@@ -75,6 +70,11 @@ typedef struct mra_attention_kernels {
 
 extern const mra_attention_kernels mra_simt_attention;
 extern const mra_attention_kernels mra_cuda_attention; // in builds with CUDA
+
+// The rows of a device's list: mra2, mra2s, exact.
+enum { MRA_KERNEL_METHODS = 3 };
+extern const mra_fused_method mra_simt_methods[MRA_KERNEL_METHODS];
+extern const mra_fused_method mra_cuda_methods[MRA_KERNEL_METHODS]; // in builds with CUDA
 
 #ifdef __cplusplus
 }

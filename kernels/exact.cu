@@ -211,11 +211,11 @@ static void launch_width(const plan &p, const operands &o, bool forward, stream_
 
 static void pass(const plan &p, const operands &o, bool forward, stream_t stream)
 {
-    if (o.precision == FLOAT32) launch_width<float_path, float>(p, o, forward, stream);
-    if (o.precision == TF32) launch_width<tf32_path, float>(p, o, forward, stream);
-    if (o.precision == BF16 && o.bf16_io)
+    if (o.precision == MRA_FLOAT32) launch_width<float_path, float>(p, o, forward, stream);
+    if (o.precision == MRA_TF32) launch_width<tf32_path, float>(p, o, forward, stream);
+    if (o.precision == MRA_BF16 && o.bf16_io)
         launch_width<bf16_path, bfloat16>(p, o, forward, stream);
-    if (o.precision == BF16 && !o.bf16_io)
+    if (o.precision == MRA_BF16 && !o.bf16_io)
         launch_width<bf16_path, float>(p, o, forward, stream);
 }
 

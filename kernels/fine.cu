@@ -159,10 +159,10 @@ static void attend_width(const plan &p, const operands &o, stream_t stream)
 
 void attend_boxes(const plan &p, const operands &o, stream_t stream)
 {
-    if (o.precision == FLOAT32) attend_width<float_path, float>(p, o, stream);
-    if (o.precision == TF32) attend_width<tf32_path, float>(p, o, stream);
-    if (o.precision == BF16 && o.bf16_io) attend_width<bf16_path, bfloat16>(p, o, stream);
-    if (o.precision == BF16 && !o.bf16_io) attend_width<bf16_path, float>(p, o, stream);
+    if (o.precision == MRA_FLOAT32) attend_width<float_path, float>(p, o, stream);
+    if (o.precision == MRA_TF32) attend_width<tf32_path, float>(p, o, stream);
+    if (o.precision == MRA_BF16 && o.bf16_io) attend_width<bf16_path, bfloat16>(p, o, stream);
+    if (o.precision == MRA_BF16 && !o.bf16_io) attend_width<bf16_path, float>(p, o, stream);
 }
 
 } // namespace MRA_BACKEND::attention

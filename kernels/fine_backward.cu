@@ -120,7 +120,7 @@ void prepare_backward(const plan &p, const operands &o, stream_t stream)
 {
     if (o.bf16_io)
         prepare_width<bfloat16, false>(p, o, stream);
-    else if (o.precision == FLOAT32)
+    else if (o.precision == MRA_FLOAT32)
         prepare_width<float, true>(p, o, stream);
     else
         prepare_width<float, false>(p, o, stream);
@@ -295,10 +295,10 @@ static void walk_width(const plan &p, const operands &o, stream_t stream)
 
 void fine_backward(const plan &p, const operands &o, stream_t stream)
 {
-    if (o.precision == FLOAT32) walk_width<float_path, float>(p, o, stream);
-    if (o.precision == TF32) walk_width<tf32_path, float>(p, o, stream);
-    if (o.precision == BF16 && o.bf16_io) walk_width<bf16_path, bfloat16>(p, o, stream);
-    if (o.precision == BF16 && !o.bf16_io) walk_width<bf16_path, float>(p, o, stream);
+    if (o.precision == MRA_FLOAT32) walk_width<float_path, float>(p, o, stream);
+    if (o.precision == MRA_TF32) walk_width<tf32_path, float>(p, o, stream);
+    if (o.precision == MRA_BF16 && o.bf16_io) walk_width<bf16_path, bfloat16>(p, o, stream);
+    if (o.precision == MRA_BF16 && !o.bf16_io) walk_width<bf16_path, float>(p, o, stream);
 }
 
 } // namespace MRA_BACKEND::attention

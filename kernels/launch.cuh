@@ -32,9 +32,8 @@ void coarse_backward(const plan &p, bool exact, stream_t stream);
 
 // What the refined part multiplies and where it writes. Element of q, k, v, dz: that of the path;
 // Io: of z and the gradients, the caller's.
-enum precision { FLOAT32, TF32, BF16 };
 struct operands {
-    enum precision precision;
+    mra_precision precision;
     bool bf16_io;          // z, dz, dq, dk, dv of the caller are bf16
     const void *q, *k, *v; // [heads, n, d]
     const void *dz;        // as the path wants it

@@ -1,5 +1,6 @@
 // The table of primitive operations of `cuda` and `simt`, and the memory that its kernels share.
 
+#include "attention.h"
 #include "primitives.cuh"
 
 #include <stdio.h>
@@ -108,6 +109,12 @@ static mra_kernels make_table()
     absent(table.keep_bounded);
     absent(table.copy_chosen);
     replace_missing(&table);
+#ifdef __CUDACC__
+    table.fused = mra_cuda_methods;
+#else
+    table.fused = mra_simt_methods;
+#endif
+    table.fused_count = MRA_KERNEL_METHODS;
     return table;
 }
 

@@ -16,7 +16,7 @@ typedef struct kernel_case {
     const char *name;
     mra_shape shape;
     mra_options options;
-    mra_kernel_precision precision;
+    mra_precision precision;
     bool bf16_arrays;
     mask_kind mask;
     float deviation; // of q and k; 0: small whole numbers, so that scores tie

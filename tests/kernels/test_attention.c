@@ -9,12 +9,16 @@
 // their operands: 16 times that.
 #include "attention_case.h"
 
-#include "runner_device.h"
+#include "tensor/kernel_device.h"
 
 static mra_device *open_simt(void)
 {
+    mra_device *device;
+    mra_error err;
     mra_blas_single_thread();
-    return runner_device(kernel_seed());
+    if (mra_device_open(&device, "simt", 1, &err) != MRA_OK) fail_msg("%s", err.message);
+    mra_simt_schedule(device, kernel_seed());
+    return device;
 }
 
 static double tolerance(const kernel_case *c, int which)
@@ -120,7 +124,7 @@ static void long_lines_and_many_blocks(void **state)
         {"mra2s long lines, bf16",
          {1, 1, 600, 32},
          with(2, true, 1, 0),
-         MRA_KERNEL_BF16,
+         MRA_BF16,
          false,
          RANDOM_MASK,
          1},
@@ -128,7 +132,7 @@ static void long_lines_and_many_blocks(void **state)
         {"mra2 35 blocks, TF32",
          {1, 1, 1100, 32},
          with(0.3, false, 0, 0),
-         MRA_KERNEL_TF32,
+         MRA_TF32,
          false,
          BLOCK_MASK,
          1},
@@ -213,7 +217,7 @@ static void extreme_logits(void **state)
                       found.worst[1], found.worst[2], found.worst[3]);
         // A logit of 1e4 has an error of 1e-3 in float32, and its weight that relative error.
         // Gradients of logits are differences of nearly equal numbers there: only z and dv.
-        double allowed = c.precision == MRA_KERNEL_BF16 ? 4 * ldexp(1, -8) : 5e-3;
+        double allowed = c.precision == MRA_BF16 ? 4 * ldexp(1, -8) : 5e-3;
         for (int k = 0; k < 4; k += 3)
             if (!(found.worst[k] <= allowed))
                 fail_msg("%s: %s differs by %.2e", c.name, k ? "dv" : "z", found.worst[k]);
@@ -389,7 +393,7 @@ static void schedules_do_not_show(void **state)
         arrays a = case_arrays(c, kernel_seed() + 600 + i);
         kernel_result first = {0};
         for (uint64_t schedule = 0; schedule < 3; schedule++) {
-            simt_runner_seed(runner_of(device), kernel_seed() + 7 * schedule);
+            mra_simt_schedule(device, kernel_seed() + 7 * schedule);
             kernel_result r = run_case(&mra_simt_attention, device, c, &a, false);
             if (schedule == 0) {
                 first = r;
