@@ -91,7 +91,6 @@ __global__ void prepare_kernel(plan p, const Io *z, const Io *dz, bfloat16 *copy
         pull_product = fmaf(share, product, pull_product);
         for (int i = 0; i < PREPARE_WIDTH; i++) pull[i] = fmaf(share, a[i], pull[i]);
     }
-    __syncwarp();
     pull_product = lanes_sum(pull_product, lanes, 32);
     for (int i = 0; i < PREPARE_WIDTH; i++) pull[i] = lanes_sum(pull[i], lanes, 32);
     if (lane >= lanes || !p.pull) return;
