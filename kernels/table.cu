@@ -108,6 +108,17 @@ static mra_kernels make_table()
     absent(table.inverse_guess_backward);
     absent(table.keep_bounded);
     absent(table.copy_chosen);
+    absent(table.unit_rows);
+    absent(table.unit_rows_backward);
+    absent(table.angular_attention);
+    absent(table.angular_attention_backward);
+    absent(table.hash_signs);
+    absent(table.hash_rotations);
+    absent(table.sort_by_code);
+    absent(table.collision_sum);
+    absent(table.collision_backward);
+    absent(table.sorted_attention);
+    absent(table.sorted_attention_backward);
     replace_missing(&table);
 #ifdef __CUDACC__
     table.fused = mra_cuda_methods;

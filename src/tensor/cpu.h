@@ -188,6 +188,42 @@ mra_status mra_cpu_keep_bounded(mra_device *, bool, size_t, size_t, float, const
                                 const float *, float *, int32_t *, mra_error *);
 mra_status mra_cpu_copy_chosen(mra_device *, size_t, size_t, const int32_t *, int,
                                const float *, float *, bool, mra_error *);
+// cpu_unit.c
+mra_status mra_cpu_unit_rows(mra_device *, size_t, int, const float *, float *, float *,
+                             mra_error *);
+mra_status mra_cpu_unit_rows_backward(mra_device *, size_t, int, const float *, const float *,
+                                      const float *, float *, bool, mra_error *);
+// cpu_angle.c
+mra_status mra_cpu_angular_attention(mra_device *, const mra_angle_form *, const float *,
+                                     const float *, const float *, float *, mra_error *);
+mra_status mra_cpu_angular_attention_backward(mra_device *, const mra_angle_form *,
+                                              const float *, const float *, const float *,
+                                              const float *, float *, bool, float *, bool,
+                                              mra_error *);
+// cpu_hash.c
+mra_status mra_cpu_hash_signs(mra_device *, const mra_hash_form *, const float *, const float *,
+                              const uint8_t *, int32_t *, mra_error *);
+mra_status mra_cpu_hash_rotations(mra_device *, const mra_hash_form *, const float *,
+                                  const float *, const int32_t *, const uint8_t *, int32_t *,
+                                  mra_error *);
+mra_status mra_cpu_sort_by_code(mra_device *, size_t, int, int, const int32_t *, int32_t *,
+                                int32_t *, mra_error *);
+// Stable counting sort of one list; see sort_by_code.
+void mra_cpu_sort_list(int length, int range, const int32_t *codes, int32_t *order,
+                       int32_t *start);
+// cpu_collision.c
+mra_status mra_cpu_collision_sum(mra_device *, const mra_hash_form *, const int32_t *,
+                                 const int32_t *, const float *, float *, bool, mra_error *);
+// cpu_collision_backward.c
+mra_status mra_cpu_collision_backward(mra_device *, const mra_hash_form *,
+                                      const mra_collision_rule *, const int32_t *,
+                                      const int32_t *, const float *const[3], const float *,
+                                      float *, bool, float *, bool, mra_error *);
+// cpu_sorted.c
+mra_status mra_cpu_sorted_attention(mra_device *, const mra_sorted_form *,
+                                    const mra_sorted_operands *, mra_error *);
+mra_status mra_cpu_sorted_attention_backward(mra_device *, const mra_sorted_form *,
+                                             const mra_sorted_operands *, mra_error *);
 // cpu_optimiser.c
 mra_status mra_cpu_adamw(mra_device *, const mra_adamw *, size_t, float *, const float *,
                          float *, float *, mra_error *);

@@ -103,6 +103,63 @@ enum mra_inverse_rule {
     MRA_INVERSE_HALVED
 };
 
+// Hash functions of the rows of x[batch, heads, n, d]: each head has `hashes` of them, the same
+// in all examples of the batch. Codes are [batch, heads, hashes, n].
+typedef struct mra_hash_form {
+    size_t batch;
+    int heads, n, d;
+    int hashes; // functions per head
+    int width;  // projections on which one function decides
+    int codes;  // codes lie in [0, codes), or are -1: a row that is left out
+} mra_hash_form;
+
+// Weight of a pair of unit vectors at an angle theta, c = cos theta: w(c) = (1 - arccos(shrink
+// c) / pi)^power, with shrink 1 unless somebody wants to stay clear of the infinite slope at c
+// = 1. Vectors are [matrices, n, d].
+typedef struct mra_angle_form {
+    size_t matrices;
+    int n, d;
+    int power;
+    float shrink;
+} mra_angle_form;
+
+// How a pair (i, j) that meets in N of the form's hashes counts in collision_backward.
+typedef struct mra_collision_rule {
+    // false: power / 2 N / hashes. true: pairs with N >= 1 count as
+    // power (1 - arccos(c) / pi)^(power - 1) / (pi sqrt(1 - c^2)), c = shrink <q_i, k_j>.
+    bool derivative;
+    int power;
+    float shrink;
+} mra_collision_rule;
+
+// Attention among rows that were sorted by their codes and cut into chunks, in several rounds.
+typedef struct mra_sorted_form {
+    size_t batch;
+    int heads, n, d;
+    int rounds, chunk;
+    // true: each round is sorted by itself; a row sees the rows of its own bucket in its chunk
+    // and the one before; a pair that meets in several rounds counts once. false: the rounds
+    // follow one another in a single sequence, closed to a ring; a row sees all of its chunk
+    // and of the one before, whatever the bucket, and pairs count as often as they meet.
+    bool by_bucket;
+} mra_sorted_form;
+
+// What sorted_attention reads and writes. Codes and order as hash_rotations and sort_by_code
+// left them: lists of n per round (by_bucket), or of rounds * n.
+typedef struct mra_sorted_operands {
+    const float *q, *k, *v; // [batch, heads, n, d]
+    const int32_t *codes;   // [batch, heads, rounds, n], -1: left out
+    const int32_t *order;   // [batch, heads, rounds * n]
+    const int32_t *start;   // of sort_by_code
+    int range;              // of sort_by_code
+    const uint8_t *mask;    // [batch, n] or NULL: rows that see nothing and are not seen
+    float *z;               // [batch, heads, n, d]
+    float *statistics;      // [batch, heads, n, 2]: largest logit, sum relative to it
+    const float *dz;        // backward only, as are the next
+    float *dq, *dk, *dv;    // any may be NULL; written in this order, so two may be one array
+    bool add_q, add_k, add_v;
+} mra_sorted_operands;
+
 struct mra_kernels {
     // ---- Entry by entry: `count` entries ----------------------------------------------------
 
@@ -355,6 +412,75 @@ struct mra_kernels {
     mra_status (*copy_chosen)(mra_device *device, size_t groups, size_t count,
                               const int32_t *chosen, int wanted, const float *x, float *y,
                               bool add, mra_error *err);
+
+    // ---- Unit rows and angles ---------------------------------------------------------------
+
+    // y = x / ||x|| per row of x[rows, width], 0 where ||x|| <= 1e-12; norm[rows] receives
+    // ||x||, or 0 in such a row.
+    mra_status (*unit_rows)(mra_device *device, size_t rows, int width, const float *x,
+                            float *y, float *norm, mra_error *err);
+    // dx = (dy - y <y, dy>) / norm; 0 where norm is 0.
+    mra_status (*unit_rows_backward)(mra_device *device, size_t rows, int width, const float *y,
+                                     const float *norm, const float *dy, float *dx, bool add,
+                                     mra_error *err);
+    // y_i = sum over j of w(<q_i, k_j>) v_j for unit rows q, k (zero rows allowed).
+    mra_status (*angular_attention)(mra_device *device, const mra_angle_form *form,
+                                    const float *q, const float *k, const float *v, float *y,
+                                    mra_error *err);
+    // da_i = sum over j of w'(<a_i, b_j>) <r_i, t_j> b_j, and unless dr is NULL dr_i = sum over
+    // j of w(<a_i, b_j>) t_j. The gradient of angular_attention with respect to q is that with
+    // (a, b, r, t) = (q, k, dy, v); with respect to k and v, (k, q, v, dy). Where |shrink c| =
+    // 1 the slope is infinite; 1 - (shrink c)^2 is held at 2^-22 or more.
+    mra_status (*angular_attention_backward)(mra_device *device, const mra_angle_form *form,
+                                             const float *a, const float *b, const float *r,
+                                             const float *t, float *da, bool add_a, float *dr,
+                                             bool add_r, mra_error *err);
+
+    // ---- Hashing ----------------------------------------------------------------------------
+
+    // Codes by the sides of hyperplanes: code = sum over b of 2^b [<plane_b, x> > 0], for
+    // planes[heads, hashes, width, d] and codes = 2^width. Rows with mask[batch, n] = 0 (mask
+    // may be NULL) get -1.
+    mra_status (*hash_signs)(mra_device *device, const mra_hash_form *form, const float *x,
+                             const float *planes, const uint8_t *mask, int32_t *codes,
+                             mra_error *err);
+    // Codes by the nearest axis after a rotation: with p = <rotation_b, x>, b < width, function
+    // h gives 2 width h + the position of the largest of p_0, ..., -p_0, ... (the first of
+    // equal ones), for rotations[heads, hashes, width, d] and codes = 2 width hashes. An example
+    // uses the first widths[example] rotations of each function (widths NULL: all of them), and
+    // the negative ones come right after those. Mask as above.
+    mra_status (*hash_rotations)(mra_device *device, const mra_hash_form *form, const float *x,
+                                 const float *rotations, const int32_t *widths,
+                                 const uint8_t *mask, int32_t *codes, mra_error *err);
+    // Sorts each of `lists` lists of `length` codes, stably: order[list, start[list, c] ..
+    // start[list, c + 1]) are the positions that hold code c, ascending, for c < range. Codes
+    // -1 are left out; the places after start[list, range] are not written. order[lists,
+    // length], start[lists, range + 1].
+    mra_status (*sort_by_code)(mra_device *device, size_t lists, int length, int range,
+                               const int32_t *codes, int32_t *order, int32_t *start,
+                               mra_error *err);
+    // y_i = 1 / hashes sum over the functions h and over the j with from[h, j] = to[h, i] of
+    // x_j; 0 where to is -1. x, y [batch, heads, n, d].
+    mra_status (*collision_sum)(mra_device *device, const mra_hash_form *form,
+                                const int32_t *from, const int32_t *to, const float *x,
+                                float *y, bool add, mra_error *err);
+    // With g_ij what `rule` says of the pair: dq_i = sum over j of g_ij <dy_i, v_j> k_j and
+    // dk_j = sum over i of g_ij <dy_i, v_j> q_i. dq or dk may be NULL; dq is written first, so
+    // they may be one array.
+    mra_status (*collision_backward)(mra_device *device, const mra_hash_form *form,
+                                     const mra_collision_rule *rule, const int32_t *q_codes,
+                                     const int32_t *k_codes, const float *const qkv[3],
+                                     const float *dy, float *dq, bool add_q, float *dk,
+                                     bool add_k, mra_error *err);
+    // z_i = sum of p_ij v_j over the pairs (round, j) that row i meets, p the softmax over all
+    // of them together of <q_i, k_j>, which in a pair of a row with itself is replaced by -1e5:
+    // it counts where there is nothing else. 0 where nothing is met.
+    mra_status (*sorted_attention)(mra_device *device, const mra_sorted_form *form,
+                                   const mra_sorted_operands *operands, mra_error *err);
+    // Its gradients, from z and statistics as written forward.
+    mra_status (*sorted_attention_backward)(mra_device *device, const mra_sorted_form *form,
+                                            const mra_sorted_operands *operands,
+                                            mra_error *err);
 
     // ---- Training ---------------------------------------------------------------------------
 

@@ -1,0 +1,402 @@
+// Unit rows, hash codes, sorting by code, sums over collisions and attention among sorted rows,
+// each against its contract in tensor/kernels.h, written down in float64.
+
+#include "check.h"
+
+#include "tensor/hash.h"
+
+// ---- Unit rows ------------------------------------------------------------------------------
+
+static mra_tensor *apply_unit(mra_tape *tape, mra_tensor *const *x, const void *context)
+{
+    (void)context;
+    return mra_unit_rows(tape, x[0]);
+}
+
+static void exact_rows(int rows, int d, const double *x, double *y)
+{
+    for (int i = 0; i < rows; i++) {
+        double squares = 0;
+        for (int j = 0; j < d; j++) squares += x[i * d + j] * x[i * d + j];
+        for (int j = 0; j < d; j++) y[i * d + j] = x[i * d + j] / sqrt(squares);
+    }
+}
+
+static void exact_unit(double *const *x, double *y, const void *context)
+{
+    (void)context;
+    exact_rows(35, 9, x[0], y);
+}
+
+static void test_unit_rows(void **state)
+{
+    (void)state;
+    const check_case c = {"unit_rows", 1, {{3, {5, 7, 9}}}, apply_unit, exact_unit, NULL, 0};
+    check_operation(&c, 315);
+    mra_device *device = check_open(1);
+    mra_error err;
+    const float x[6] = {0, 0, 3e-13f, 0, 3e15f, -4e15f}, dy[6] = {1, 2, 3, 4, 5, 6};
+    float y[6], norm[3], dx[6];
+    device->kernels->unit_rows(device, 3, 2, x, y, norm, &err);
+    device->kernels->unit_rows_backward(device, 3, 2, y, norm, dy, dx, false, &err);
+    for (int i = 0; i < 4; i++) assert_true(y[i] == 0.0f && dx[i] == 0.0f);
+    check_close(y[4], 0.6, 1e-6);
+    check_close(y[5], -0.8, 1e-6);
+    mra_device_close(device);
+}
+
+// ---- Angular attention ----------------------------------------------------------------------
+
+enum { MATRICES = 2, ROWS = 9, D = 6 };
+
+static mra_tensor *apply_angular(mra_tape *tape, mra_tensor *const *x, const void *context)
+{
+    const double *c = context; // power, shrink
+    return mra_angular_attention(tape, mra_unit_rows(tape, x[0]), mra_unit_rows(tape, x[1]),
+                                 x[2], (int)c[0], (float)c[1]);
+}
+
+static void exact_angular(double *const *x, double *y, const void *context)
+{
+    const double *c = context;
+    double q[MATRICES * ROWS * D], k[MATRICES * ROWS * D];
+    exact_rows(MATRICES * ROWS, D, x[0], q);
+    exact_rows(MATRICES * ROWS, D, x[1], k);
+    memset(y, 0, sizeof q);
+    for (int i = 0; i < MATRICES * ROWS; i++)
+        for (int j = i / ROWS * ROWS; j < (i / ROWS + 1) * ROWS; j++) {
+            double cosine = 0;
+            for (int e = 0; e < D; e++) cosine += q[i * D + e] * k[j * D + e];
+            const double w = pow(1 - acos((float)c[1] * cosine) / M_PI, c[0]);
+            for (int e = 0; e < D; e++) y[i * D + e] += w * x[2][j * D + e];
+        }
+}
+
+static void test_angular(void **state)
+{
+    (void)state;
+    static const double forms[3][2] = {{1, 1}, {9, 0.98}, {16, 1}};
+    for (int i = 0; i < 3; i++) {
+        check_case c = {
+            "angular_attention",
+            3,
+            {{3, {MATRICES, ROWS, D}}, {3, {MATRICES, ROWS, D}}, {3, {MATRICES, ROWS, D}}},
+            apply_angular,
+            exact_angular,
+            forms[i],
+            1e-5};
+        check_operation(&c, MATRICES * ROWS * D);
+    }
+}
+
+// Every cosine from -1 to 1: weights within 1e-6 of the definition, finite slopes.
+static void test_angles(void **state)
+{
+    (void)state;
+    mra_device *device = check_open(2);
+    mra_error err;
+    enum { COUNT = 3001 };
+    float *q = calloc(2 * COUNT, 4), *k = calloc(2 * COUNT, 4), *v = calloc(2 * COUNT, 4);
+    float *y = calloc(2 * COUNT, 4), *dq = calloc(2 * COUNT, 4);
+    for (int i = 0; i < COUNT; i++) {
+        const double theta = M_PI * i / (COUNT - 1);
+        q[2 * i] = (float)cos(theta);
+        q[2 * i + 1] = (float)sin(theta);
+        k[2 * i] = 0.0f;
+    }
+    k[0] = v[0] = 1.0f;
+    const mra_angle_form form = {1, COUNT, 2, 3, 1.0f};
+    device->kernels->angular_attention(device, &form, q, k, v, y, &err);
+    for (int i = 0; i < COUNT; i++)
+        check_close(y[2 * i], pow(1 - acos(fmax(-1, fmin(1, q[2 * i]))) / M_PI, 3), 1e-6);
+    device->kernels->angular_attention_backward(device, &form, q, k, q, v, dq, false, NULL,
+                                                false, &err);
+    for (int i = 0; i < 2 * COUNT; i++) assert_true(isfinite(dq[i]));
+    free(q);
+    free(k);
+    free(v);
+    free(y);
+    free(dq);
+    mra_device_close(device);
+}
+
+// ---- Codes ----------------------------------------------------------------------------------
+
+// Projections closer to a tie than single precision can tell are left out of the comparison.
+static void check_codes(mra_device *device, const mra_hash_form *f, bool rotations)
+{
+    const size_t heads = f->batch * (size_t)f->heads, n = (size_t)f->n, d = (size_t)f->d;
+    const size_t hashes = (size_t)f->hashes, width = (size_t)f->width;
+    float *x = check_normal(heads * n * d, 11);
+    float *directions = check_normal((size_t)f->heads * hashes * width * d, 12);
+    int32_t *codes = calloc(heads * hashes * n, sizeof *codes);
+    uint8_t *mask = calloc(f->batch * n, 1);
+    mra_error err;
+    for (size_t i = 0; i < f->batch * n; i++) mask[i] = i % 5 != 2;
+    int32_t *widths = calloc(f->batch, sizeof *widths);
+    for (size_t b = 0; b < f->batch; b++) widths[b] = f->width - (int)b;
+    if (rotations)
+        device->kernels->hash_rotations(device, f, x, directions, f->batch > 1 ? widths : NULL,
+                                        mask, codes, &err);
+    else
+        device->kernels->hash_signs(device, f, x, directions, mask, codes, &err);
+    for (size_t at = 0; at < heads * hashes * n; at++) {
+        const size_t i = at % n, h = at / n % hashes, head = at / n / hashes;
+        const float *own = directions + ((head % (size_t)f->heads) * hashes + h) * width * d;
+        double largest = -1, second = -1, least = 1e9;
+        int32_t want = 0;
+        const size_t used = rotations ? (size_t)widths[head / (size_t)f->heads] : width;
+        for (size_t b = 0; b < used; b++) {
+            double p = 0;
+            for (size_t e = 0; e < d; e++)
+                p += (double)own[b * d + e] * x[(head * n + i) * d + e];
+            if (!rotations) want |= (int32_t)(p > 0) << b;
+            if (fabs(p) < least) least = fabs(p);
+            if (fabs(p) > largest) {
+                second = largest;
+                largest = fabs(p);
+                if (rotations) want = (int32_t)(2 * width * h + b + (p < 0 ? used : 0));
+            } else if (fabs(p) > second) {
+                second = fabs(p);
+            }
+        }
+        if (!mask[head / (size_t)f->heads * n + i])
+            assert_int_equal(codes[at], -1);
+        else if ((rotations ? largest - second : least) > 1e-4)
+            assert_int_equal(codes[at], want);
+    }
+    mra_aligned_free(x);
+    mra_aligned_free(directions);
+    free(codes);
+    free(mask);
+    free(widths);
+}
+
+static void test_codes(void **state)
+{
+    (void)state;
+    mra_device *device = check_open(2);
+    check_codes(device, &(mra_hash_form){2, 3, 150, 20, 4, 7, 128}, false);
+    check_codes(device, &(mra_hash_form){1, 1, 5, 64, 2, 16, 1 << 16}, false);
+    check_codes(device, &(mra_hash_form){2, 3, 150, 20, 4, 5, 40}, true);
+    check_codes(device, &(mra_hash_form){1, 1, 1, 3, 1, 1, 2}, true);
+    mra_device_close(device);
+}
+
+static void test_sort(void **state)
+{
+    (void)state;
+    enum { LISTS = 3, LENGTH = 200, RANGE = 17 };
+    mra_device *device = check_open(2);
+    mra_error err;
+    mra_random random = mra_random_open(check_seed(), 77);
+    int32_t codes[LISTS * LENGTH], order[LISTS * LENGTH], start[LISTS * (RANGE + 1)];
+    for (int i = 0; i < LISTS * LENGTH; i++)
+        codes[i] = (int32_t)mra_random_below(&random, RANGE + 1) - 1;
+    device->kernels->sort_by_code(device, LISTS, LENGTH, RANGE, codes, order, start, &err);
+    for (int list = 0; list < LISTS; list++) {
+        int at = 0;
+        for (int c = 0; c < RANGE; c++) {
+            assert_int_equal(start[list * (RANGE + 1) + c], at);
+            for (int i = 0; i < LENGTH; i++)
+                if (codes[list * LENGTH + i] == c)
+                    assert_int_equal(order[list * LENGTH + at++], i);
+        }
+        assert_int_equal(start[list * (RANGE + 1) + RANGE], at);
+    }
+    mra_device_close(device);
+}
+
+// ---- Collisions -----------------------------------------------------------------------------
+
+// Codes of which one takes half of the rows: buckets of one row, and of hundreds.
+static void check_collisions(mra_device *device, const mra_hash_form *f,
+                             const mra_collision_rule *rule, bool add)
+{
+    const size_t heads = f->batch * (size_t)f->heads, n = (size_t)f->n, d = (size_t)f->d;
+    const size_t size = heads * n * d, codes = heads * (size_t)f->hashes * n;
+    float *x[7]; // q, k, v, dy; y, dq, dk
+    double *want[3];
+    int32_t *code[2];
+    mra_random random = mra_random_open(check_seed(), 78);
+    mra_error err;
+    for (uint64_t i = 0; i < 7; i++) x[i] = check_normal(size, 20 + i);
+    for (int i = 0; i < 2; i++) {
+        device->kernels->unit_rows(device, heads * n, f->d, x[i], x[i], x[4], &err);
+        code[i] = malloc(codes * sizeof *code[i]);
+        for (size_t e = 0; e < codes; e++)
+            code[i][e] = mra_random_below(&random, 2)
+                             ? 0
+                             : (int32_t)mra_random_below(&random, (uint32_t)f->codes + 1) - 1;
+    }
+    for (int i = 0; i < 3; i++) {
+        want[i] = calloc(size, sizeof *want[i]);
+        for (size_t e = 0; e < size && add; e++) want[i][e] = x[4 + i][e];
+    }
+    for (size_t row = 0; row < heads * n; row++)
+        for (size_t j = 0; j < n; j++) {
+            const size_t head = row / n, i = row % n, other = head * n + j;
+            int met = 0;
+            for (size_t h = 0; h < (size_t)f->hashes; h++) {
+                const size_t at = (head * (size_t)f->hashes + h) * n;
+                met += code[0][at + i] >= 0 && code[0][at + i] == code[1][at + j];
+            }
+            if (!met) continue;
+            double c = 0, along = 0;
+            for (size_t e = 0; e < d; e++) {
+                c += rule->shrink * x[0][row * d + e] * x[1][other * d + e];
+                along += (double)x[3][row * d + e] * x[2][other * d + e];
+            }
+            const double g = rule->derivative
+                                 ? rule->power * pow(1 - acos(c) / M_PI, rule->power - 1) /
+                                       (M_PI * sqrt(1 - c * c))
+                                 : rule->power / 2.0 * met / f->hashes;
+            for (size_t e = 0; e < d; e++) {
+                want[0][row * d + e] += (double)met / f->hashes * x[2][other * d + e];
+                want[1][row * d + e] += g * along * x[1][other * d + e];
+                want[2][other * d + e] += g * along * x[0][row * d + e];
+            }
+        }
+    device->kernels->collision_sum(device, f, code[1], code[0], x[2], x[4], add, &err);
+    device->kernels->collision_backward(device, f, rule, code[0], code[1],
+                                        (const float *const[3]){x[0], x[1], x[2]}, x[3], x[5],
+                                        add, x[6], add, &err);
+    for (int i = 0; i < 3; i++) {
+        check_difference("collisions", (const char *[]){"y", "dq", "dk"}[i], x[4 + i], want[i],
+                         size, 1e-5);
+        free(want[i]);
+    }
+    for (int i = 0; i < 7; i++) mra_aligned_free(x[i]);
+    free(code[0]);
+    free(code[1]);
+}
+
+static void test_collisions(void **state)
+{
+    (void)state;
+    mra_device *device = check_open(2);
+    const mra_collision_rule bound = {false, 5, 1.0f}, derivative = {true, 5, 0.9f};
+    const mra_hash_form large = {2, 2, 260, 40, 3, 0, 30}, wide = {1, 2, 150, 8, 2, 0, 2};
+    for (int add = 0; add < 2; add++) {
+        check_collisions(device, &large, &bound, add); // S = dy v^T, and loops
+        check_collisions(device, &wide, &bound, add);  // d x d matrices
+        check_collisions(device, &wide, &derivative, add);
+    }
+    mra_device_close(device);
+}
+
+// ---- Sorted rows ----------------------------------------------------------------------------
+
+enum { HEADS = 2, N = 11, ROUNDS = 2, RANGE = 6 };
+
+typedef struct sorted_case {
+    mra_sorted_form form;
+    int32_t codes[HEADS * ROUNDS * N];
+    uint8_t mask[N];
+} sorted_case;
+
+static mra_tensor *apply_sorted(mra_tape *tape, mra_tensor *const *x, const void *context)
+{
+    const sorted_case *s = context;
+    const int32_t *codes = mra_tape_upload(tape, s->codes, sizeof s->codes);
+    const uint8_t *keep = mra_tape_upload(tape, s->mask, sizeof s->mask);
+    return mra_sorted_attention(tape, x[0], x[1], x[2], &s->form, codes, RANGE, keep);
+}
+
+// How often row i of a head meets row j, and in which rounds.
+static int meets(const sorted_case *s, const int32_t *codes, int i, int j)
+{
+    const int chunk = s->form.chunk, all = ROUNDS * N;
+    int place[ROUNDS * N], count = 0;
+    for (int e = 0; e < all; e++) {
+        place[e] = 0;
+        for (int f = 0; f < all; f++)
+            place[e] += codes[f] >= 0 && (!s->form.by_bucket || f / N == e / N) &&
+                        (codes[f] < codes[e] || (codes[f] == codes[e] && f < e));
+    }
+    if (s->form.by_bucket) {
+        for (int r = 0; r < ROUNDS; r++) {
+            const int e = r * N + i, f = r * N + j, back = place[e] / chunk - place[f] / chunk;
+            if (codes[e] == codes[f] && codes[e] >= 0 && (back == 0 || back == 1)) return 1;
+        }
+        return 0;
+    }
+    const int chunks = (all + chunk - 1) / chunk;
+    for (int e = i; e < all; e += N)
+        for (int f = j; f < all; f += N) {
+            const int own = place[e] / chunk, other = place[f] / chunk;
+            count += (own == other) + (other == (own + chunks - 1) % chunks);
+        }
+    return count;
+}
+
+static void exact_sorted(double *const *x, double *y, const void *context)
+{
+    const sorted_case *s = context;
+    memset(y, 0, sizeof *y * HEADS * N * D);
+    for (int row = 0; row < HEADS * N; row++) {
+        const int head = row / N, i = row % N;
+        double p[N], largest = -INFINITY, sum = 0;
+        for (int j = 0; j < N; j++) {
+            const int count =
+                s->mask[i] && s->mask[j] ? meets(s, s->codes + head * ROUNDS * N, i, j) : 0;
+            p[j] = i == j ? -1e5 : 0;
+            for (int e = 0; e < D && i != j; e++)
+                p[j] += x[0][row * D + e] * x[1][(head * N + j) * D + e];
+            p[j] = count ? p[j] + (i == j ? 0 : log(count)) : -INFINITY;
+            if (p[j] > largest) largest = p[j];
+        }
+        if (largest == -INFINITY) continue;
+        for (int j = 0; j < N; j++) sum += exp(p[j] - largest);
+        for (int j = 0; j < N; j++)
+            for (int e = 0; e < D; e++)
+                y[row * D + e] += exp(p[j] - largest) / sum * x[2][(head * N + j) * D + e];
+    }
+}
+
+static void test_sorted(void **state)
+{
+    (void)state;
+    static const int chunks[4] = {1, 3, 8, 64};
+    mra_random random = mra_random_open(check_seed(), 79);
+    for (int which = 0; which < 8; which++) {
+        sorted_case s = {.form = {1, HEADS, N, D, ROUNDS, chunks[which / 2], which % 2 == 0}};
+        for (int i = 0; i < N; i++) s.mask[i] = mra_random_below(&random, 4) > 0;
+        for (int e = 0; e < HEADS * ROUNDS * N; e++) {
+            const bool out = s.form.by_bucket && !s.mask[e % N];
+            const int32_t code = (int32_t)mra_random_below(&random, RANGE / ROUNDS);
+            s.codes[e] = out ? -1 : code + e / N % ROUNDS * (RANGE / ROUNDS);
+        }
+        const check_shape shape = {4, {1, HEADS, N, D}};
+        const check_case c = {
+            "sorted_attention", 3, {shape, shape, shape}, apply_sorted, exact_sorted, &s, 1e-5};
+        check_operation(&c, HEADS * N * D);
+    }
+}
+
+static void test_refusals(void **state)
+{
+    (void)state;
+    mra_device *device = check_open(1);
+    mra_tape *tape = check_tape(device);
+    mra_error err;
+    float data[24] = {0};
+    mra_tensor *x = mra_wrap(tape, 3, (int[]){2, 3, 4}, data, NULL);
+    mra_tensor *y = mra_wrap(tape, 3, (int[]){2, 4, 3}, data, NULL);
+    assert_null(mra_angular_attention(tape, x, y, x, 2, 1.0f));
+    assert_int_equal(mra_tape_status(tape, &err), MRA_BAD_INPUT);
+    assert_non_null(strstr(err.message, "angular_attention"));
+    mra_tape_free(tape);
+    mra_device_close(device);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_unit_rows), cmocka_unit_test(test_angular),
+        cmocka_unit_test(test_angles),    cmocka_unit_test(test_codes),
+        cmocka_unit_test(test_sort),      cmocka_unit_test(test_collisions),
+        cmocka_unit_test(test_sorted),    cmocka_unit_test(test_refusals),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
