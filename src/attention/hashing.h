@@ -1,5 +1,4 @@
-// What the methods that hash tokens share: the random directions of their hash functions, and
-// the steps that both begin with.
+// What the methods that hash tokens share: the random directions of their hash functions.
 #ifndef MRA_ATTENTION_HASHING_H
 #define MRA_ATTENTION_HASHING_H
 
