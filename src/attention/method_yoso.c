@@ -49,11 +49,12 @@
 #include <math.h>
 #include <stdlib.h>
 
+#include "attention/convolution.h"
 #include "attention/hashing.h"
 #include "attention/methods.h"
 #include "tensor/hash.h"
 
-enum { HASHES, BITS, ESTIMATE, VARIANT, YOSO_OPTIONS };
+enum { HASHES, BITS, ESTIMATE, VARIANT, PLAIN_OPTIONS, CONV = PLAIN_OPTIONS, OPTIONS };
 enum { SAMPLED, EXPECTATION };
 enum { SPECIFIED, PUBLISHED };
 
@@ -65,6 +66,7 @@ static const mra_option options[] = {
                   "draw collisions, or compute their probability for every pair"},
     [VARIANT] = {"variant", MRA_OPTION_CHOICE, "specified", 0, 0, "specified|published",
                  "as in the paper, or as the published code computes it"},
+    [CONV] = MRA_CONVOLUTION_OPTION,
 };
 
 typedef struct yoso_layer {
@@ -77,15 +79,23 @@ static int option_of(const mra_attention_layer *layer, int which)
     return (int)layer->option[which].number;
 }
 
+static int learned(const mra_attention_layer *base,
+                   mra_method_parameter parameter[MRA_METHOD_PARAMETERS])
+{
+    parameter[0] = mra_convolution_parameter(base);
+    return 1;
+}
+
 static mra_status create(mra_attention_layer **layer, const mra_attention_layer *base,
                          mra_error *err)
 {
+    mra_status status = mra_convolution_check(base, err);
+    if (status != MRA_OK) return status;
     yoso_layer *yoso = calloc(1, sizeof *yoso);
     if (!yoso) return mra_fail(err, MRA_NO_MEMORY, "%s: no memory", base->method->name);
     yoso->base = *base;
     const int shape[4] = {base->shape.heads, option_of(base, HASHES), option_of(base, BITS),
                           base->shape.d};
-    mra_status status = MRA_OK;
     if (option_of(base, ESTIMATE) == SAMPLED)
         status = mra_hash_directions_create(&yoso->planes, base->device, shape,
                                             option_of(base, VARIANT) == PUBLISHED
@@ -94,7 +104,7 @@ static mra_status create(mra_attention_layer **layer, const mra_attention_layer 
                                             base->seed, "yoso planes", err);
     if (status != MRA_OK) {
         free(yoso);
-        return mra_fail_within(err, "%s: bits", base->method->name);
+        return mra_fail_within(err, "%s", base->method->name);
     }
     *layer = &yoso->base;
     return MRA_OK;
@@ -148,13 +158,18 @@ static mra_tensor *apply(mra_attention_layer *layer, mra_tape *tape, mra_tensor 
     mra_tensor *const given[3] = {q, k, v};
     mra_tensor *x[3];
     for (int i = 0; i < 3; i++) x[i] = mra_mask_tokens(tape, given[i], mask);
-    if (option_of(layer, ESTIMATE) == SAMPLED)
-        return mra_unit_rows(tape, sampled(yoso, tape, x, mask));
-    const float shrink = option_of(layer, VARIANT) == PUBLISHED ? 0.98f : 1.0f;
-    mra_tensor *sum =
-        mra_angular_attention(tape, mra_unit_rows(tape, x[0]), mra_unit_rows(tape, x[1]), x[2],
-                              option_of(layer, BITS), shrink);
-    return mra_unit_rows(tape, mra_mask_tokens(tape, sum, mask));
+    mra_tensor *sum;
+    if (option_of(layer, ESTIMATE) == SAMPLED) {
+        sum = sampled(yoso, tape, x, mask);
+    } else {
+        const float shrink = option_of(layer, VARIANT) == PUBLISHED ? 0.98f : 1.0f;
+        sum = mra_angular_attention(tape, mra_unit_rows(tape, x[0]), mra_unit_rows(tape, x[1]),
+                                    x[2], option_of(layer, BITS), shrink);
+        sum = mra_mask_tokens(tape, sum, mask);
+    }
+    mra_tensor *z = mra_unit_rows(tape, sum);
+    if (!layer->parameters) return z;
+    return mra_add_convolution(tape, z, x[2], layer->parameter[0], mask);
 }
 
 // Unit rows three times; projections of q and k and two row additions a function, or two
@@ -163,7 +178,7 @@ static double operations(const mra_attention_layer *layer)
 {
     const double n = layer->shape.n, d = layer->shape.d;
     const double hashes = option_of(layer, HASHES), bits = option_of(layer, BITS);
-    const double unit = 3 * 3 * n * d;
+    const double unit = 3 * 3 * n * d + mra_convolution_operations(layer);
     if (option_of(layer, ESTIMATE) == SAMPLED)
         return unit + 4 * n * d * hashes * bits + 2 * n * d * hashes;
     return unit + n * n * (4 * d + 1 + bits);
@@ -181,12 +196,15 @@ static const char *const description[] = {
     "collided, whose expectation has bits/2 times the weight in the place of its derivative; "
     "with "
     "estimate=expectation the exact gradient.",
-    "variant=published: hyperplanes from three rounds of signs and Hadamard matrices (d has to "
-    "be a "
-    "power of two), whose bits are not independent; each pair that collided at least once "
+    "variant=published: hyperplanes from three rounds of signs and Hadamard matrices (vectors "
+    "padded with zeros to a power of two), whose bits are not independent; each pair that "
+    "collided at least once "
     "contributes to the gradients of q and k once, with the derivative of the weight at 0.99 "
     "q.k. "
     "With estimate=expectation, the weights are those of 0.98 q.k.",
+    "yoso-conv adds a depth-wise convolution of the values over the sequence, one learned "
+    "filter a "
+    "head, after the division by the norm.",
     "The published code draws new hyperplanes in each pass; here a layer draws its own when it "
     "is "
     "made, from the seed, and keeps them. Its kernels also interpolate the derivative in a "
@@ -206,10 +224,27 @@ const mra_method mra_method_yoso = {
     .source = source,
     .description = description,
     .options = options,
-    .option_count = YOSO_OPTIONS,
+    .option_count = PLAIN_OPTIONS,
     .create = create,
     .apply = apply,
     .destroy = destroy,
+    .drawn = drawn,
+    .operations = operations,
+};
+
+const mra_method mra_method_yoso_conv = {
+    .name = "yoso-conv",
+    .summary = "yoso and a depth-wise convolution of the values",
+    .time = "n hashes bits d + n taps d",
+    .memory = "n hashes + n d",
+    .source = source,
+    .description = description,
+    .options = options,
+    .option_count = OPTIONS,
+    .create = create,
+    .apply = apply,
+    .destroy = destroy,
+    .learned = learned,
     .drawn = drawn,
     .operations = operations,
 };

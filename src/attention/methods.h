@@ -11,7 +11,7 @@ extern const mra_method mra_method_performer, mra_method_htransformer1d;
 extern const mra_method mra_method_linformer;
 extern const mra_method mra_method_nystromformer, mra_method_nystromformer_conv;
 extern const mra_method mra_method_soft, mra_method_soft_conv;
-extern const mra_method mra_method_yoso, mra_method_reformer;
+extern const mra_method mra_method_yoso, mra_method_yoso_conv, mra_method_reformer;
 
 // Fills value[0 .. method->option_count) from the defaults and then from `count` assignments
 // "option=value". MRA_BAD_INPUT names the method, the option, what was given and what was

@@ -12,14 +12,15 @@
 #include "core/random.h"
 
 static const mra_method *const methods[] = {
-    &mra_method_exact,         &mra_method_mra2,
-    &mra_method_mra2s,         &mra_method_mra,
-    &mra_method_linformer,     &mra_method_performer,
-    &mra_method_nystromformer, &mra_method_nystromformer_conv,
-    &mra_method_soft,          &mra_method_soft_conv,
-    &mra_method_yoso,          &mra_method_reformer,
-    &mra_method_longformer,    &mra_method_bigbird,
-    &mra_method_scatterbrain,  &mra_method_htransformer1d,
+    &mra_method_exact,          &mra_method_mra2,
+    &mra_method_mra2s,          &mra_method_mra,
+    &mra_method_linformer,      &mra_method_performer,
+    &mra_method_nystromformer,  &mra_method_nystromformer_conv,
+    &mra_method_soft,           &mra_method_soft_conv,
+    &mra_method_yoso,           &mra_method_yoso_conv,
+    &mra_method_reformer,       &mra_method_longformer,
+    &mra_method_bigbird,        &mra_method_scatterbrain,
+    &mra_method_htransformer1d,
 };
 enum { METHODS = sizeof methods / sizeof methods[0] };
 

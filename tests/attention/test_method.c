@@ -226,7 +226,7 @@ static void apply(mra_attention_layer *layer, dense_arrays *arrays, int wanted)
     mra_tensor *z = mra_attention_apply(layer, tape, x[0], x[1], x[2], arrays->mask);
     assert_int_equal(mra_tape_status(tape, &err), MRA_OK);
     memcpy(arrays->x[DENSE_Z], z->data, dense_size(shape) * sizeof(float));
-    if (wanted) {
+    if (wanted && z->needs_grad) { // not where only K is wanted and the method does not read it
         // The layer and the mask are used for something else before the way back.
         if (arrays->mask) memset(arrays->mask, 1, (size_t)(shape.batch * shape.n));
         assert_non_null(mra_attention_apply(layer, tape, x[2], x[0], x[1], NULL));

@@ -89,7 +89,9 @@ static void expectation(const method_case *c, double *const x[3], double *z)
 static int32_t *codes_of(const method_case *c, const float *rows)
 {
     mra_method_array planes[MRA_METHOD_ARRAYS];
+    mra_device *cpu;
     mra_error err;
+    assert_int_equal(mra_device_open(&cpu, "cpu", 1, &err), MRA_OK);
     assert_int_equal(c->layer->method->drawn(c->layer, planes), 1);
     const mra_hash_form form = {.batch = 1,
                                 .heads = 1,
@@ -101,10 +103,11 @@ static int32_t *codes_of(const method_case *c, const float *rows)
     const size_t each = (size_t)(form.hashes * form.width * c->d);
     int32_t *codes = malloc(sizeof *codes * (size_t)(form.hashes * c->n));
     assert_non_null(codes);
-    assert_int_equal(c->layer->device->kernels->hash_signs(
-                         c->layer->device, &form, rows,
-                         planes[0].floats + (size_t)c->head * each, NULL, codes, &err),
+    assert_int_equal(cpu->kernels->hash_signs(cpu, &form, rows,
+                                              planes[0].floats + (size_t)c->head * each, NULL,
+                                              codes, &err),
                      MRA_OK);
+    mra_device_close(cpu);
     return codes;
 }
 
@@ -137,6 +140,20 @@ static void sampled(const method_case *c, double *const x[3], double *z)
     free(of_k);
 }
 
+// yoso-conv: z + filter * v, zeros outside and at padding.
+static void with_convolution(const method_case *c, double *const x[3], double *z)
+{
+    const int taps = c->layer->parameter[0]->shape[1];
+    const float *filter = c->layer->parameter[0]->data + c->head * taps;
+    expectation(c, x, z);
+    for (int i = 0; i < c->n; i++)
+        for (int t = 0; t < taps; t++) {
+            const int j = i + t - taps / 2;
+            if (j < 0 || j >= c->n || (c->mask && (!c->mask[i] || !c->mask[j]))) continue;
+            for (int e = 0; e < c->d; e++) z[i * c->d + e] += filter[t] * x[2][j * c->d + e];
+        }
+}
+
 static void test_expectation(void **state)
 {
     (void)state;
@@ -150,6 +167,11 @@ static void test_expectation(void **state)
                         .label = "yoso expectation, published",
                         .definition = expectation,
                         .lengths = {33, 100}});
+    method_report(&(method_check){.method = "yoso-conv",
+                                  .options = {"estimate=expectation"},
+                                  .label = "yoso-conv expectation",
+                                  .definition = with_convolution,
+                                  .lengths = {1, 33, 200}});
 }
 
 // Two bits put a quarter of all pairs into one bucket: the products of large buckets; one bit,
@@ -175,6 +197,41 @@ static void test_sampled(void **state)
                                   .label = "yoso sampled, published",
                                   .definition = sampled,
                                   .lengths = {1, 33, 200}});
+    for (int d = 8; d <= 48; d += 40) // orders 16 and 64
+        method_report(&(method_check){.method = "yoso",
+                                      .options = {"variant=published"},
+                                      .label = "yoso sampled, published, any d",
+                                      .definition = sampled,
+                                      .shape = {.d = d},
+                                      .lengths = {50}});
+}
+
+// Rows of one product of Hadamard matrices and signs are at right angles, of squared length
+// 32^3; 7 functions of 9 rows take three products of 32.
+static void test_hadamard(void **state)
+{
+    (void)state;
+    enum { ORDER = 32, WIDTH = 9, FUNCTIONS = 7, EACH = ORDER / WIDTH };
+    mra_device *device;
+    mra_error err;
+    mra_hash_directions rows;
+    assert_int_equal(mra_device_open(&device, "cpu", 1, &err), MRA_OK);
+    assert_int_equal(
+        mra_hash_directions_create(&rows, device, (int[]){1, FUNCTIONS, WIDTH, ORDER},
+                                   MRA_DIRECTIONS_HADAMARD, dense_seed(), "test", &err),
+        MRA_OK);
+    for (int a = 0; a < FUNCTIONS * WIDTH; a++)
+        for (int b = 0; b < FUNCTIONS * WIDTH; b++) {
+            double inner = 0;
+            for (int e = 0; e < ORDER; e++)
+                inner += (double)rows.host[a * ORDER + e] * rows.host[b * ORDER + e];
+            const bool same = a / (EACH * WIDTH) == b / (EACH * WIDTH);
+            if (a == b || same) assert_true(inner == (a == b ? ORDER * ORDER * ORDER : 0));
+            if (!same && a % (EACH * WIDTH) == b % (EACH * WIDTH)) // drawn anew
+                assert_true(fabs(inner) < ORDER * ORDER * ORDER);
+        }
+    mra_hash_directions_free(&rows);
+    mra_device_close(device);
 }
 
 // ---- Means over draws -----------------------------------------------------------------------
@@ -375,11 +432,12 @@ static void test_extremes(void **state)
     }
 }
 
-static void refuse(mra_shape shape, const char *const *options, int count, const char *words)
+static void refuse(mra_shape shape, const char *method, const char *const *options, int count,
+                   const char *words)
 {
     mra_error err;
     mra_attention_layer *layer;
-    assert_int_equal(mra_attention_layer_create(&layer, "yoso", device_of_test, shape, 5,
+    assert_int_equal(mra_attention_layer_create(&layer, method, device_of_test, shape, 5,
                                                 options, count, &err),
                      MRA_BAD_INPUT);
     if (!strstr(err.message, words)) fail_msg("'%s' lacks '%s'", err.message, words);
@@ -389,19 +447,18 @@ static void test_refusals(void **state)
 {
     (void)state;
     const mra_shape shape = {.batch = 1, .heads = 1, .n = 8, .d = 48};
-    refuse(shape, (const char *const[]){"bits=0"}, 1, "bits");
-    refuse(shape, (const char *const[]){"hashes=0"}, 1, "hashes");
-    refuse(shape, (const char *const[]){"variant=published"}, 1, "d = 48");
-    const mra_shape narrow = {.batch = 1, .heads = 1, .n = 8, .d = 8};
-    refuse(narrow, (const char *const[]){"variant=published"}, 1, "yoso");
+    refuse(shape, "yoso", (const char *const[]){"bits=0"}, 1, "bits");
+    refuse(shape, "yoso", (const char *const[]){"hashes=0"}, 1, "hashes");
+    refuse(shape, "yoso-conv", (const char *const[]){"conv=4"}, 1, "conv");
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_expectation), cmocka_unit_test(test_sampled),
-        cmocka_unit_test(test_means),       cmocka_unit_test(test_padding),
-        cmocka_unit_test(test_extremes),    cmocka_unit_test(test_refusals),
+        cmocka_unit_test(test_hadamard),    cmocka_unit_test(test_means),
+        cmocka_unit_test(test_padding),     cmocka_unit_test(test_extremes),
+        cmocka_unit_test(test_refusals),
     };
     return cmocka_run_group_tests(tests, open_device, close_device);
 }
