@@ -5,12 +5,13 @@
 #
 # On Debian (or a descendant) and as root, or with a sudo that asks no password, missing packages are installed.
 # Otherwise the one command that installs them is printed and the status is 2. A second run finds everything and
-# does nothing. What is optional (LIBXSMM, nvcc) is reported, never an error.
+# does nothing. What is optional is reported, never an error: LIBXSMM, nvcc, and for the book a clang that makes WebAssembly
+# (the page with the sliders) and Chromium (its test).
 set -eu
 config=${1:?usage: setup.sh CONFIG.MK}
 log=$(dirname "$config")/setup.log
 
-# package:what it is looked for by (a command, a header or a library)
+# package:what it is looked for by (a command, a pkg-config module, a header or a file)
 required='
 gcc:command:cc
 g++:command:c++
@@ -35,12 +36,18 @@ wanted='
 libxsmm-dev:pkg:libxsmm
 cppcheck:command:cppcheck
 shellcheck:command:shellcheck
+clang:command:clang
+lld:command:wasm-ld
+wasi-libc:file:/usr/include/wasm32-wasi/stdlib.h
+libclang-rt-dev-wasm32:file:/usr/lib/llvm-*/lib/clang/*/lib/wasi/*
+chromium:command:chromium
 '
 
 have() { # have KIND NAME
     case $1 in
     command) command -v "$2" >/dev/null 2>&1 ;;
     pkg) command -v pkg-config >/dev/null 2>&1 && pkg-config --exists "$2" ;;
+    file) for file in $2; do [ ! -e "$file" ] || return 0; done; return 1 ;;
     header) printf '#include <stdint.h>\n#include <stddef.h>\n#include <sys/types.h>\n#include <%s>\n' "$2" |
         ${CC:-cc} -E - >/dev/null 2>&1 ;;
     esac
