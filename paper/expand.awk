@@ -5,7 +5,7 @@
 #   @code PATH                        the woven source (paper/weave.awk)
 #   @figure NAME | caption            figures/NAME.svg, as drawn by figures/NAME.gp, with the command that draws it
 #   @table FILE.tsv | caption | a b=label c   columns of a result (or of a file under paper/), in this order,
-#                                     relabelled where asked; none named: all
+#                                     relabelled where asked; none named: all; columns of numbers to the right
 #   @command TEXT                     a command line that a reader can run
 # A figure or table that this profile did not produce is said to be missing, with the command that makes it.
 function trim(s) { gsub(/^[ \t]+|[ \t]+$/, "", s); return s }
@@ -18,15 +18,15 @@ function number(s) {
 }
 function figure(text,   part, name, caption) {
     split(text, part, "|"); name = trim(part[1]); caption = trim(part[2])
-    number_of_figure = ++before
+    number_of_figure = ++before; profile = results; sub(/.*\//, "", profile)
     if (!exists(figures "/" name ".svg")) {
         print "\n*The figure “" caption "” is not part of this profile; `make reproduce` draws it.*\n"
         return
     }
     print "\n<figure id=\"figure-" name "\">\n<img src=\"figures/" name ".svg\" alt=\"" escape(caption) "\" loading=\"lazy\" />"
-    print "<figcaption>\n\n**Figure " number_of_figure ".** " caption " Drawn by `sh experiments/reproduce.sh --only " name "` (`figures/" name ".gp`).\n\n</figcaption>\n</figure>\n"
+    print "<figcaption>\n\n**Figure " number_of_figure ".** " caption " Drawn by `sh experiments/reproduce.sh --profile " profile " --only " name "` (`figures/" name ".gp`).\n\n</figcaption>\n</figure>\n"
 }
-function table(text,   part, file, caption, want, count, i, column, label, head, rows, cell, pair, line) {
+function table(text,   part, file, caption, want, count, i, column, label, head, rows, cell, pair, line, words, body, r) {
     split(text, part, "|"); file = trim(part[1]); caption = trim(part[2])
     file = (file ~ /^paper\// ? root : results) "/" file
     count = split(trim(part[3]), want, /[ \t]+/)
@@ -42,17 +42,23 @@ function table(text,   part, file, caption, want, count, i, column, label, head,
         want[i] = pair[1]
         if (!(want[i] in column)) { print "expand.awk: " file ": no column " want[i] > "/dev/stderr"; exit 2 }
     }
+    while ((getline line < file) > 0) {
+        split(line, cell, "\t"); rows++
+        for (i = 1; i <= count; i++) {
+            body[rows, i] = cell[column[want[i]]]
+            if (body[rows, i] !~ /^(-|[-+]?[0-9.]+([eE][-+]?[0-9]+)?)?$/) words[i] = 1
+        }
+    }
+    close(file)
     printf "\n"
     for (i = 1; i <= count; i++) printf "| %s ", label[i]
     print "|"
-    for (i = 1; i <= count; i++) printf "|%s", (i == 1 ? "---" : "---:")
+    for (i = 1; i <= count; i++) printf "|%s", (i == 1 || words[i] ? "---" : "---:")
     print "|"
-    while ((getline line < file) > 0) {
-        split(line, cell, "\t")
-        for (i = 1; i <= count; i++) printf "| %s ", number(cell[column[want[i]]])
+    for (r = 1; r <= rows; r++) {
+        for (i = 1; i <= count; i++) printf "| %s ", number(body[r, i])
         print "|"
     }
-    close(file)
     print "\nTable: " caption "\n"
 }
 /^@code / {
