@@ -58,6 +58,7 @@
 
 #include "core/parallel.h"
 #include "mra/apply.h"
+#include "mra/certificate.h"
 #include "mra/fused.h"
 #include "mra/layout.h"
 #include "mra/selection.h"
@@ -442,4 +443,15 @@ mra_statistics mra_attention_statistics(const mra_attention *attention)
         total.empty_rows += attention->counted[h].empty_rows;
     }
     return total;
+}
+
+mra_attention_view mra_attention_look(const mra_attention *attention, size_t head)
+{
+    const bool fused = attention->fused;
+    return (mra_attention_view){.shape = attention->shape,
+                                .options = &attention->options,
+                                .order = attention->order,
+                                .plan = fused ? &attention->plan : NULL,
+                                .record = fused ? &attention->record[head] : NULL,
+                                .done = attention->done};
 }

@@ -95,6 +95,39 @@ MRA_API mra_status mra_attention_backward(mra_attention *attention, const float 
                                           float *dv, mra_error *err);
 MRA_API mra_statistics mra_attention_statistics(const mra_attention *attention);
 
+// ---- Certificates: bounds on the error, without exact attention ----
+
+// What is certain about one head against exact attention in real numbers on the same float32
+// inputs, rounding included. Norms are Frobenius norms over unmasked rows.
+typedef struct mra_certificate {
+    double output;      // bound on || Z-hat - Z ||
+    double output_norm; // || Z-hat ||
+    double relative;    // bound on || Z-hat - Z || / || Z ||; INFINITY where nothing is certain
+    double matrix;      // bound on || A-hat - A || exp(-shift)
+    double matrix_norm; // at most || A-hat || exp(-shift)
+    double shift;       // the largest logit met
+    long long trivial;  // rows where nothing is known but that both outputs are means of values
+} mra_certificate;
+
+// Certifies the last forward pass of this object; same arrays, `z` its result. row[batch][heads][n] receives the
+// bound on the Euclidean distance of every row of z from exact attention (0 for masked rows),
+// certificate[batch][heads] the rest. O(n d + (n/s)^2 d) a head, on the calling thread. certificate.c has the derivation.
+MRA_API mra_status mra_attention_certify(const mra_attention *attention, const float *q,
+                                         const float *k, const float *v, const uint8_t *mask,
+                                         const float *z, double *row,
+                                         mra_certificate *certificate, mra_error *err);
+
+// Attention with a promise: refines boxes of R = {s, 1}, those that contribute most to the certificate
+// first, until the certified relative error is at most `tolerance` > 0 or every box is refined. One head: q, k, v: [n, d],
+// mask [n] or NULL; z[n, d] and row[n] (may be NULL) are overwritten. *blocks receives the boxes refined per row of
+// boxes. Budgets, ranking and priors of the options are not looked at. MRA_BAD_INPUT for other
+// scales, MRA-2-s or a grid.
+MRA_API mra_status mra_attend_within(const mra_options *options, int n, int d, const float *q,
+                                     const float *k, const float *v, const uint8_t *mask,
+                                     double tolerance, float *z, double *row,
+                                     mra_certificate *certificate, double *blocks,
+                                     mra_error *err);
+
 #ifdef __cplusplus
 }
 #endif
