@@ -120,6 +120,10 @@ struct mra_method {
     // NULL where nothing is drawn. Fills array[] with what the layer drew, which stays the
     // layer's, and returns how many there are.
     int (*drawn)(const mra_attention_layer *layer, mra_method_array array[MRA_METHOD_ARRAYS]);
+    // NULL where no certificate is known: mra_attention_certify (mra.h) for the last forward pass.
+    mra_status (*certify)(const mra_attention_layer *layer, const float *q, const float *k,
+                          const float *v, const uint8_t *mask, const float *z, double *row,
+                          mra_certificate *certificate, mra_error *err);
     // Floating-point operations of a forward pass of one head, a multiplication, an addition and
     // an exponential as one each. measure_operations.c says how they are counted. NULL: not
     // counted.

@@ -165,6 +165,18 @@ static mra_statistics statistics(const mra_attention_layer *layer)
     return statistics;
 }
 
+static mra_status certify(const mra_attention_layer *layer, const float *q, const float *k,
+                          const float *v, const uint8_t *mask, const float *z, double *row,
+                          mra_certificate *certificate, mra_error *err)
+{
+    if (!layer->device->host_memory)
+        return mra_fail(err, MRA_BAD_INPUT,
+                        "%s: certificates are computed on the device cpu only",
+                        layer->method->name);
+    return mra_attention_certify(((const mra_fused_layer *)layer)->state, q, k, v, mask, z, row,
+                                 certificate, err);
+}
+
 // ---- The rows
 // -----------------------------------------------------------------------------------
 
@@ -208,6 +220,7 @@ const mra_method mra_method_mra2 = {
     .destroy = mra_fused_destroy,
     .run = mra_fused_run,
     .statistics = statistics,
+    .certify = certify,
     .operations = mra_multiresolution_operations,
 };
 
@@ -226,6 +239,7 @@ const mra_method mra_method_mra2s = {
     .destroy = mra_fused_destroy,
     .run = mra_fused_run,
     .statistics = statistics,
+    .certify = certify,
     .operations = mra_multiresolution_operations,
 };
 
@@ -244,5 +258,6 @@ const mra_method mra_method_mra = {
     .destroy = mra_fused_destroy,
     .run = mra_fused_run,
     .statistics = statistics,
+    .certify = certify,
     .operations = mra_multiresolution_operations,
 };

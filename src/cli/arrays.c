@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <limits.h>
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -35,11 +36,47 @@ static bool same_shape(const mra_npy *a, const mra_npy *b)
            memcmp(a->shape, b->shape, (size_t)a->rank * sizeof a->shape[0]) == 0;
 }
 
-static mra_status read_like(mra_npy *array, const char *path, const mra_npy *q,
-                            const char *q_path, mra_error *err)
+static mra_status take_array(mra_npy *array, const mra_safetensors *file, const char *path,
+                             const char *name, mra_error *err)
+{
+    const mra_safetensor *found = mra_safetensors_find(file, name);
+    if (found == NULL || found->data == NULL || found->rank > MRA_NPY_MAX_RANK)
+        return mra_fail(err, MRA_BAD_INPUT, "%s: no float32 array '%s'", path, name);
+    for (size_t i = 0; i < found->size; i++)
+        if (!isfinite(found->data[i]))
+            return mra_fail(err, MRA_BAD_INPUT,
+                            "%s: %s: element %zu is %g, expected finite "
+                            "numbers",
+                            path, name, i, (double)found->data[i]);
+    *array = (mra_npy){.type = MRA_NPY_F4, .rank = found->rank, .size = found->size};
+    for (int i = 0; i < found->rank; i++) array->shape[i] = (size_t)found->shape[i];
+    array->data = mra_aligned_calloc(found->size + 1, sizeof(float));
+    if (array->data == NULL)
+        return mra_fail(err, MRA_NO_MEMORY, "%s: no memory for %zu numbers", path, found->size);
+    memcpy(array->data, found->data, found->size * sizeof(float));
+    return MRA_OK;
+}
+
+// A .npy file, or the array `name` of a safetensors file.
+static mra_status read_f32(mra_npy *array, const char *path, const char *name, mra_error *err)
+{
+    static const char ending[] = ".safetensors";
+    const size_t length = strlen(path);
+    if (length < sizeof ending || strcmp(path + length - (sizeof ending - 1), ending) != 0)
+        return mra_npy_read_f32(array, path, true, err);
+    mra_safetensors *file;
+    mra_status status = mra_safetensors_read(&file, path, err);
+    if (status != MRA_OK) return status;
+    status = take_array(array, file, path, name, err);
+    mra_safetensors_free(file);
+    return status;
+}
+
+static mra_status read_like(mra_npy *array, const char *path, const char *name,
+                            const mra_npy *q, const char *q_path, mra_error *err)
 {
     if (path == NULL) return MRA_OK;
-    mra_status status = mra_npy_read_f32(array, path, true, err);
+    mra_status status = read_f32(array, path, name, err);
     if (status != MRA_OK || same_shape(array, q)) return status;
     char shape[120], expected[120];
     mra_npy_shape_text(array, shape, sizeof shape);
@@ -93,15 +130,16 @@ mra_status mra_cli_read_arrays(mra_cli_arrays *arrays, const mra_cli_inputs *inp
                                mra_error *err)
 {
     *arrays = (mra_cli_arrays){0};
-    mra_status status = mra_npy_read_f32(&arrays->q, inputs->q, true, err);
+    mra_status status = read_f32(&arrays->q, inputs->q, "q", err);
     if (status == MRA_OK) status = check_rank(&arrays->q, inputs->q, err);
     if (status == MRA_OK) {
         arrays->shape = shape_of(&arrays->q);
-        status = read_like(&arrays->k, inputs->k, &arrays->q, inputs->q, err);
+        status = read_like(&arrays->k, inputs->k, "k", &arrays->q, inputs->q, err);
     }
-    if (status == MRA_OK) status = read_like(&arrays->v, inputs->v, &arrays->q, inputs->q, err);
     if (status == MRA_OK)
-        status = read_like(&arrays->dout, inputs->dout, &arrays->q, inputs->q, err);
+        status = read_like(&arrays->v, inputs->v, "v", &arrays->q, inputs->q, err);
+    if (status == MRA_OK)
+        status = read_like(&arrays->dout, inputs->dout, "dout", &arrays->q, inputs->q, err);
     if (status == MRA_OK) status = read_mask(arrays, inputs, err);
     if (status != MRA_OK) mra_cli_free_arrays(arrays);
     return status;
@@ -180,9 +218,10 @@ mra_status mra_cli_write_arrays(const mra_cli_output *outputs, int count, const 
     for (int i = 0; i < count && status == MRA_OK; i++) {
         if (outputs[i].path == NULL) continue;
         stage_name(staged[i], outputs[i].path);
-        status = outputs[i].file ? mra_safetensors_write(outputs[i].file, staged[i], err)
-                                 : mra_npy_write(staged[i], MRA_NPY_F4, like->rank, like->shape,
-                                                 outputs[i].data, err);
+        status = outputs[i].file
+                     ? mra_safetensors_write(outputs[i].file, staged[i], err)
+                     : mra_npy_write(staged[i], MRA_NPY_F4, like->rank - outputs[i].per_row,
+                                     like->shape, outputs[i].data, err);
         if (status != MRA_OK) status = fail_by_name(err, staged[i], outputs[i].path);
     }
     for (int i = 0; i < count && status == MRA_OK; i++) {

@@ -11,7 +11,8 @@
 #include "io/safetensors.h"
 #include "mra/mra.h"
 
-// Which files to read; NULL for one that is not wanted.
+// Which files to read; NULL for one that is not wanted. A name that ends in .safetensors means the
+// float32 array q, k, v or dout of that file.
 typedef struct mra_cli_inputs {
     const char *q, *k, *v, *mask, *dout;
 } mra_cli_inputs;
@@ -37,6 +38,7 @@ typedef struct mra_cli_output {
     const char *option, *path;
     const float *data;
     const mra_safetensors *file;
+    bool per_row; // of q's shape without the last dimension
 } mra_cli_output;
 
 // Writes all `count` (at most 8) files, arrays with the shape of `like` (NULL where there are none), or none: every file is

@@ -1,6 +1,7 @@
 // `mra attend`: one forward pass of any method over arrays from files.
 
 #include "cli/arrays.h"
+#include "cli/certify.h"
 #include "cli/cli.h"
 #include "cli/weights.h"
 
@@ -8,7 +9,8 @@
 
 struct arguments {
     mra_cli_common common;
-    const char *method, *q, *k, *v, *mask, *out;
+    const char *method, *q, *k, *v, *mask, *out, *certify;
+    double tolerance;
     mra_cli_words set;
     mra_cli_weight_files files;
 };
@@ -56,6 +58,21 @@ static const mra_cli_option options[] = {
      .required = true,
      .offset = offsetof(struct arguments, out),
      .help = "Receives the output: float32, of the shape of the queries."},
+    {.name = "certify",
+     .argument = "FILE",
+     .kind = MRA_CLI_TEXT,
+     .offset = offsetof(struct arguments, certify),
+     .help = "Receives, for mra2, mra2s and mra, a bound on the distance of every row of the "
+             "output from exact attention: float32, of the shape of the queries without the "
+             "last dimension. A table on stdout sums up each head."},
+    {.name = "tolerance",
+     .argument = "X",
+     .kind = MRA_CLI_REAL,
+     .low = 1e-9,
+     .high = 1e9,
+     .offset = offsetof(struct arguments, tolerance),
+     .help = "For mra2: refine until the certified relative error of each head is at most X, "
+             "or everything is refined."},
     MRA_CLI_WEIGHT_OPTIONS(struct arguments),
     {0}};
 
@@ -64,7 +81,8 @@ const mra_cli_command mra_cli_command_attend = {
     .summary = "attention of any method on .npy arrays",
     .synopsis = (const char *const[]){"--method NAME [--set KEY=VALUE]... --q FILE --k FILE "
                                       "--v FILE [--mask FILE] --out FILE [--weights FILE] "
-                                      "[--save-weights FILE] [--dump-random FILE]",
+                                      "[--save-weights FILE] [--dump-random FILE] "
+                                      "[--certify FILE] [--tolerance X]",
                                       NULL},
     .description =
         (const char *const[]){
@@ -75,6 +93,12 @@ const mra_cli_command mra_cli_command_attend = {
             "What a method learns (`mra methods NAME` lists it) comes from --weights or is "
             "drawn with --seed, as is all else that is random; --save-weights and "
             "--dump-random write both down, so that another program can compute the same.",
+            "With --certify or --tolerance the result comes with a certificate, from the radii "
+            "of blocks and without exact attention: no row of the output is farther from exact "
+            "attention than its bound, and no head by more than certified_relative of its norm "
+            "(inf: nothing is certain). trivial_rows: rows of which only is known that both "
+            "outputs are means of the values; blocks: what a tolerance made it refine, per row "
+            "of boxes.",
             "The output appears whole under its name or not at all. An input with a NaN or "
             "an infinity is refused.",
             NULL},
@@ -82,11 +106,25 @@ const mra_cli_command mra_cli_command_attend = {
         (const char *const[]){
             "mra attend --method exact --q q.npy --k k.npy --v v.npy --out z.npy",
             "mra attend --method mra2 --set blocks=4 --q q.npy --k k.npy --v v.npy --out z.npy",
+            "mra attend --method mra2 --tolerance 0.01 --certify bound.npy --q q.npy --k k.npy "
+            "--v v.npy --out z.npy",
             "mra attend --method linformer --weights w.safetensors --q q.npy --k k.npy "
             "--v v.npy --out z.npy",
             NULL},
     .options = options,
     .run = mra_cli_attend};
+
+static mra_status attend(const struct arguments *arguments, const mra_cli_arrays *arrays,
+                         mra_cli_weights *weights, float *z, mra_cli_certified *certified,
+                         mra_error *err)
+{
+    certified->tolerance = arguments->tolerance;
+    if (arguments->certify == NULL && arguments->tolerance == 0)
+        return mra_cli_run_method(&arguments->common, arguments->method, &arguments->set,
+                                  weights, arrays, z, NULL, NULL, NULL, err);
+    return mra_cli_run_certified(&arguments->common, arguments->method, &arguments->set,
+                                 weights, arrays, z, certified, err);
+}
 
 int mra_cli_attend(int argc, char **argv)
 {
@@ -98,6 +136,7 @@ int mra_cli_attend(int argc, char **argv)
         .q = arguments.q, .k = arguments.k, .v = arguments.v, .mask = arguments.mask};
     mra_cli_arrays arrays = {0};
     mra_cli_weights weights = {0};
+    mra_cli_certified certified = {0};
     float *z = NULL;
     mra_error err = {0};
     mra_status status = mra_cli_read_arrays(&arrays, &inputs, &err);
@@ -106,14 +145,19 @@ int mra_cli_attend(int argc, char **argv)
     if (status == MRA_OK)
         status = mra_cli_weights_open(&weights, &arguments.files, NULL, false,
                                       arguments.common.seed, &err);
+    if (status == MRA_OK) status = attend(&arguments, &arrays, &weights, z, &certified, &err);
+    mra_cli_output outputs[2 + MRA_CLI_WEIGHT_OUTPUTS] = {
+        {.option = "out", .path = arguments.out, .data = z},
+        {.option = "certify",
+         .path = arguments.certify,
+         .data = certified.bound,
+         .per_row = true}};
+    mra_cli_weights_outputs(&weights, outputs + 2);
     if (status == MRA_OK)
-        status = mra_cli_run_method(&arguments.common, arguments.method, &arguments.set,
-                                    &weights, &arrays, z, NULL, NULL, NULL, &err);
-    mra_cli_output outputs[1 + MRA_CLI_WEIGHT_OUTPUTS] = {
-        {.option = "out", .path = arguments.out, .data = z}};
-    mra_cli_weights_outputs(&weights, outputs + 1);
-    if (status == MRA_OK)
-        status = mra_cli_write_arrays(outputs, 1 + MRA_CLI_WEIGHT_OUTPUTS, &arrays.q, &err);
+        status = mra_cli_write_arrays(outputs, 2 + MRA_CLI_WEIGHT_OUTPUTS, &arrays.q, &err);
+    if (status == MRA_OK && certified.certificate != NULL)
+        mra_cli_print_certified(&certified, arrays.shape);
+    mra_cli_certified_free(&certified);
     mra_cli_weights_close(&weights);
     mra_aligned_free(z);
     mra_cli_free_arrays(&arrays);

@@ -4,6 +4,7 @@
 #include "cli/cli.h"
 #include "cli/rivals.h"
 
+#include <math.h>
 #include <string.h>
 
 #include "core/core.h"
@@ -22,7 +23,8 @@ static const mra_cli_option options[] = {
      .kind = MRA_CLI_TEXT,
      .required = true,
      .offset = offsetof(struct arguments, q),
-     .help = "Queries, [n, d], [heads, n, d] or [batch, heads, n, d]."},
+     .help = "Queries, [n, d], [heads, n, d] or [batch, heads, n, d]: a .npy file, or a "
+             ".safetensors file that holds an array q; the same for k and v."},
     {.name = "k",
      .argument = "FILE",
      .kind = MRA_CLI_TEXT,
@@ -90,7 +92,9 @@ const mra_cli_command mra_cli_command_audit = {
             "forward pass, and of forward and backward, for this head alone; medians, the "
             "methods taking turns. peak_bytes: peak resident memory of forward and backward "
             "above the inputs (outputs, gradients, workspace), measured in a process of its "
-            "own.",
+            "own. certified_error: what the relative error cannot exceed, from block "
+            "radii (`mra attend --certify`); inf where nothing is certain, - for a method "
+            "without a certificate.",
             "What methods learn comes from --weights or is drawn with --seed.", NULL},
     .examples =
         (const char *const[]){
@@ -113,6 +117,7 @@ typedef struct audit {
     float *z, *dz, *dq, *dk, *dv;   // of one head
     float *approximate_z, *exact_z; // of all heads
     double *entropy, *error;        // of all heads; of all rivals and heads
+    double *certified;              // of all rivals and heads; NAN where there is none
 } audit;
 
 static mra_status allocate(audit *a, mra_error *err)
@@ -127,9 +132,11 @@ static mra_status allocate(audit *a, mra_error *err)
     }
     a->entropy = mra_aligned_calloc(heads, sizeof *a->entropy);
     a->error = mra_aligned_calloc(heads * (size_t)a->rivals.count, sizeof *a->error);
+    a->certified = mra_aligned_calloc(heads * (size_t)a->rivals.count, sizeof *a->certified);
     a->v = a->inputs->v.data;
     if (a->v == NULL) a->v = a->made_v = mra_aligned_calloc(all, sizeof(float));
-    if (!complete || a->entropy == NULL || a->error == NULL || a->v == NULL)
+    if (!complete || a->entropy == NULL || a->error == NULL || a->certified == NULL ||
+        a->v == NULL)
         return mra_fail(err, MRA_NO_MEMORY, "no memory for %zu heads of %zu values", heads,
                         head);
     uint64_t seed = a->arguments->common.seed;
@@ -148,6 +155,7 @@ static void release(audit *a)
     for (size_t i = 0; i < sizeof arrays / sizeof *arrays; i++) mra_aligned_free(arrays[i]);
     mra_aligned_free(a->entropy);
     mra_aligned_free(a->error);
+    mra_aligned_free(a->certified);
     if (a->device != NULL) mra_device_close(a->device);
 }
 
@@ -196,10 +204,15 @@ static mra_status print_row(audit *a, size_t head, const mra_cli_rival *rival,
     mra_cli_budget_text(rival, budget, sizeof budget);
     mra_status status = peak_of(a, rival, &memory, err);
     if (status != MRA_OK) return status;
-    printf("%zu\t%zu\t%s\t%s\t%d\t%d\t%.6g\t%.6g\t%.6g\t%.6g\t%zu\n", head / heads,
-           head % heads, rival->method->name, budget, a->head_shape.n, a->head_shape.d,
-           a->entropy[head], a->error[(size_t)(rival - a->rivals.rival) * all + head],
-           1e3 * forward->median, 1e3 * both->median, memory.above);
+    printf("%zu\t%zu\t%s\t%s\t%d\t%d\t%.6g\t%.6g\t%.6g\t%.6g\t%zu", head / heads, head % heads,
+           rival->method->name, budget, a->head_shape.n, a->head_shape.d, a->entropy[head],
+           a->error[(size_t)(rival - a->rivals.rival) * all + head], 1e3 * forward->median,
+           1e3 * both->median, memory.above);
+    const double certified = a->certified[(size_t)(rival - a->rivals.rival) * all + head];
+    if (isnan(certified))
+        printf("\t-\n");
+    else
+        printf("\t%.6g\n", certified);
     fflush(stdout);
     return MRA_OK;
 }
@@ -215,15 +228,42 @@ static mra_status audit_head(audit *a, size_t head, mra_error *err)
     return status;
 }
 
+// The certified relative error of every head after a forward pass over all of them.
+static mra_status certify_whole(audit *a, const mra_cli_rival *rival, const float *z,
+                                double *certified, mra_error *err)
+{
+    const mra_attention_layer *layer = rival->instance.layer;
+    const size_t rows = a->inputs->q.size / (size_t)a->head_shape.d;
+    const size_t heads = rows / (size_t)a->head_shape.n;
+    for (size_t h = 0; h < heads; h++) certified[h] = NAN;
+    if (layer->method->certify == NULL || !a->device->host_memory) return MRA_OK;
+    double *row = mra_aligned_calloc(rows, sizeof *row);
+    mra_certificate *certificate = mra_aligned_calloc(heads, sizeof *certificate);
+    mra_status status = MRA_OK;
+    if (row == NULL || certificate == NULL)
+        status = mra_fail(err, MRA_NO_MEMORY, "no memory for the bounds of %zu rows", rows);
+    if (status == MRA_OK)
+        status = layer->method->certify(layer, rival->instance.q, rival->instance.k,
+                                        rival->instance.v, rival->instance.mask, z, row,
+                                        certificate, err);
+    for (size_t h = 0; h < heads && status == MRA_OK; h++)
+        certified[h] = certificate[h].relative;
+    mra_aligned_free(row);
+    mra_aligned_free(certificate);
+    return status;
+}
+
 // One forward pass of a rival over all heads at once, as `mra attend` does it: methods learn and
 // draw for each head of a layer, so a head alone would not be the same.
-static mra_status run_whole(audit *a, mra_cli_rival *rival, float *z, mra_error *err)
+static mra_status run_whole(audit *a, mra_cli_rival *rival, float *z, double *certified,
+                            mra_error *err)
 {
     mra_status status = mra_cli_create_rival(rival, a->device, a->inputs->shape,
                                              a->arguments->common.seed, &a->weights, err);
     point_at(a, &rival->instance, 0);
     rival->instance.z = z;
     if (status == MRA_OK) status = mra_instance_forward(&rival->instance, err);
+    if (status == MRA_OK && certified) status = certify_whole(a, rival, z, certified, err);
     mra_cli_release_rival(rival);
     return status;
 }
@@ -232,9 +272,10 @@ static mra_status measure_errors(audit *a, mra_error *err)
 {
     const size_t count = (size_t)a->head_shape.n * (size_t)a->head_shape.d;
     const size_t heads = a->inputs->q.size / count;
-    mra_status status = run_whole(a, &a->exact.rival[0], a->exact_z, err);
+    mra_status status = run_whole(a, &a->exact.rival[0], a->exact_z, NULL, err);
     for (int i = 0; i < a->rivals.count && status == MRA_OK; i++) {
-        status = run_whole(a, &a->rivals.rival[i], a->approximate_z, err);
+        status = run_whole(a, &a->rivals.rival[i], a->approximate_z,
+                           a->certified + (size_t)i * heads, err);
         for (size_t h = 0; h < heads && status == MRA_OK; h++)
             a->error[(size_t)i * heads + h] =
                 mra_relative_error(a->approximate_z + h * count, a->exact_z + h * count, count);
@@ -274,7 +315,7 @@ static mra_status run_audit(audit *a, mra_error *err)
     if (status == MRA_OK) status = mra_cli_weights_write(&a->weights, err);
     if (status != MRA_OK) return status;
     printf("batch\thead\tmethod\tblocks\tn\td\tentropy\trelative_error\tforward_ms\tboth_ms\t"
-           "peak_bytes\n");
+           "peak_bytes\tcertified_error\n");
     mra_progress progress =
         mra_progress_start("audit", (double)heads, 0, a->arguments->common.quiet);
     for (size_t head = 0; head < heads && status == MRA_OK; head++) {

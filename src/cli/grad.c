@@ -128,10 +128,10 @@ static mra_status run(const struct arguments *arguments, mra_cli_weights *weight
     mra_status status =
         mra_cli_run_method(&arguments->common, arguments->method, &arguments->set, weights,
                            arrays, z, dq, dk, dv, err);
-    mra_cli_output outputs[OUTPUTS] = {{"out", arguments->out, z, NULL},
-                                       {"dq", arguments->dq, dq, NULL},
-                                       {"dk", arguments->dk, dk, NULL},
-                                       {"dv", arguments->dv, dv, NULL}};
+    mra_cli_output outputs[OUTPUTS] = {{"out", arguments->out, z, NULL, false},
+                                       {"dq", arguments->dq, dq, NULL, false},
+                                       {"dk", arguments->dk, dk, NULL, false},
+                                       {"dv", arguments->dv, dv, NULL, false}};
     mra_cli_weights_outputs(weights, outputs + RESULTS);
     if (status == MRA_OK) status = mra_cli_write_arrays(outputs, OUTPUTS, &arrays->q, err);
     mra_aligned_free(results);

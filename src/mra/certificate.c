@@ -75,7 +75,7 @@
 // $d\,u\,\lVert q\rVert\lVert k\rVert$, a mean over $s$ rows by $s\,u$ of the largest norm;
 // scaling and storing add a few more. Two ways of computing (this file's logits, those of
 // attention) double it. So the logarithms of coefficients and of refined entries are known to
-// within $(2d+2s+256)\,u$ times the norms over $\sqrt d$: the *slack*, which is added to $a$ and
+// within $(2d+2s+32)\,u$ times the norms over $\sqrt d$: the *slack*, which is added to $a$ and
 // charged to refined entries and weights too. A sum of $m$ weights, each $e^{-D}$ with an error
 // of $u\,(D+2)$, and of $m$ weighted values, themselves sums of $s$, is off by at most
 // $(m+s+128)\,u$ of itself ($\sum e^{-D}D/\sum e^{-D}$ is at most the logarithm of the number of
@@ -240,7 +240,7 @@ static void measure_tokens(certifier *c)
 static double logit_slack(const mra_pyramid *pyramid, int s, double query, double key)
 {
     const double scale = fabs((double)pyramid->logit_scale);
-    return scale * (2.0 * pyramid->d + 2.0 * s + 256) * unit * query * key;
+    return scale * (2.0 * pyramid->d + 2.0 * s + 32) * unit * query * key;
 }
 
 mra_box_radius mra_box_radius_of(const mra_pyramid *pyramid, int level, double query_norm,

@@ -35,6 +35,22 @@ for threads in 1 2 4; do
     ok $? "the same bits on $threads threads"
 done
 
+# ---- Certificates
+
+passes 'a certificate' "$mra" attend --method mra2 --set blocks=1 --q q.npy --k k.npy --v v.npy --out y.npy --certify bound.npy
+[ "$(shape_of bound.npy)" = '40,' ] && [ "$(head -1 "$work/stdout" | cut -f3)" = certified_relative ]
+ok $? 'has a number for each row and a line for each head'
+values y.npy | paste - "$work/z.txt" | awk '{ d = $1 - $2; e += d * d } NR % 8 == 0 { printf "%.9g\n", sqrt(e); e = 0 }' >"$work/off"
+values bound.npy | paste - "$work/off" | awk '!($2 <= $1 + 1e-7) { bad = 1 } END { exit bad || NR != 40 }'
+ok $? 'no row is farther from exact attention than its bound'
+passes 'a tolerance' "$mra" attend --method mra2 --tolerance 0.01 --q q.npy --k k.npy --v v.npy --out y.npy --certify bound.npy
+close_to y.npy "$work/z.txt" 1e-2
+ok $? 'is met'
+refuses 'a certificate of a method that has none' 'exact has no certificate' \
+    "$mra" attend --method exact --q q.npy --k k.npy --v v.npy --out y.npy --certify bound.npy
+refuses 'a tolerance for another method' 'expected the method mra2' \
+    "$mra" attend --method mra2s --tolerance 0.01 --q q.npy --k k.npy --v v.npy --out y.npy
+
 npy q2.npy f2 2,3,20,8 '2 * r(i, 1)'
 npy k8.npy f8 2,3,20,8 '2 * r(i, 2)'
 npy v4.npy f4 2,3,20,8 'r(i, 3)'

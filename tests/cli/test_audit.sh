@@ -14,11 +14,11 @@ column() { # column NAME: that column of the last run's table
 passes 'mra audit' "$mra" audit --q q.npy --k k.npy --v v.npy --methods exact,mra2,mra2s --budgets 1,2,4 --repeats 1 --quiet
 [ ! -s "$work/stderr" ]
 ok $? 'is quiet when told so'
-head -1 "$work/stdout" | grep -q '^batch	head	method	blocks	n	d	entropy	relative_error	forward_ms	both_ms	peak_bytes$'
+head -1 "$work/stdout" | grep -q '^batch	head	method	blocks	n	d	entropy	relative_error	forward_ms	both_ms	peak_bytes	certified_error$'
 ok $? 'begins with the names of the columns'
 [ "$(wc -l <"$work/stdout")" -eq 15 ]
 ok $? 'has a row for each of 2 heads, 3 methods and 3 budgets (exact has none)'
-awk -F '\t' 'NF != 11 { bad = 1 } END { exit bad }' "$work/stdout"
+awk -F '\t' 'NF != 12 { bad = 1 } END { exit bad }' "$work/stdout"
 ok $? 'every row has every column'
 [ "$(column method | tr '\n' ' ')" = 'exact mra2 mra2 mra2 mra2s mra2s mra2s exact mra2 mra2 mra2 mra2s mra2s mra2s ' ]
 ok $? 'methods come in their order'
@@ -32,6 +32,12 @@ column both_ms | awk '!($1 > 0) { exit 1 }'
 ok $? 'times are positive'
 column peak_bytes | awk '!($1 >= 100 * 16 * 4) { exit 1 }'
 ok $? 'memory holds at least the output'
+[ "$(column certified_error | head -1)" = - ]
+ok $? 'exact attention has no certificate'
+paste "$work/stdout" | awk -F '\t' 'NR > 1 && $12 != "-" && !($12 == "inf" || $12 + 0 >= $8) { bad = 1 } END { exit bad }'
+ok $? 'no relative error exceeds its certificate'
+column certified_error | sed -n 4p | awk '{ exit !($1 < 5e-3) }'
+ok $? 'a certificate for what is refined throughout is rounding alone'
 
 # Entropy by its definition, head 0.
 values q.npy | head -1600 >"$work/q.txt"
