@@ -5,10 +5,10 @@
 set -eu
 [ -s "$1" ] || exit 0
 awk '
-    BEGIN { printf "\n%-28s %9s %9s %9s %9s\n", "method", "forward", "backward", "mask", "odd n" }
+    BEGIN { printf "\n%-36s %9s %9s %9s %9s\n", "method", "forward", "backward", "mask", "odd n" }
     {
         for (i = 1; $i != "forward"; i++) continue
         name = $1
         for (j = 2; j < i; j++) name = name " " $j
-        printf "%-28s %9s %9s %9s %9s\n", name, $(i + 1), $(i + 3), $(i + 5), $(i + 8) | "sort"
+        printf "%-36s %9s %9s %9s %9s\n", name, $(i + 1), $(i + 3), $(i + 5), $(i + 8) | "sort"
     }' "$1"
