@@ -4,7 +4,7 @@
 #
 #   @code PATH                        the woven source (paper/weave.awk)
 #   @figure NAME | caption            figures/NAME.svg, as drawn by figures/NAME.gp, with the command that draws it
-#   @table FILE.tsv | caption | a b=label c   columns of a result (or of a file under paper/), in this order,
+#   @table FILE.tsv | caption | a b=label c   columns of a result (or of a file under paper/ or experiments/), in this order,
 #                                     relabelled where asked; none named: all; columns of numbers to the right
 #   @command TEXT                     a command line that a reader can run
 # A figure or table that this profile did not produce is said to be missing, with the command that makes it.
@@ -28,7 +28,7 @@ function figure(text,   part, name, caption) {
 }
 function table(text,   part, file, caption, want, count, i, column, label, head, rows, cell, pair, line, words, body, r) {
     split(text, part, "|"); file = trim(part[1]); caption = trim(part[2])
-    file = (file ~ /^paper\// ? root : results) "/" file
+    file = (file ~ /^(paper|experiments)\// ? root : results) "/" file
     count = split(trim(part[3]), want, /[ \t]+/)
     if ((getline line < file) <= 0) {
         print "\n*The table “" caption "” is not part of this profile; `make reproduce` makes it.*\n"
