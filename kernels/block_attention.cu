@@ -70,7 +70,8 @@ __device__ static bool pair_counts(const block_plan &p, int head, int i, int j,
 {
     if (!is_there(p, head, i) || !is_there(p, head, j)) return false;
     const mra_block_pattern &pattern = p.pattern;
-    return !conditional || (i - j <= pattern.window && j - i <= pattern.window) ||
+    return !conditional ||
+           (i - j <= pattern.window && j - i <= pattern.window - pattern.fewer) ||
            i < pattern.globals || j < pattern.globals;
 }
 

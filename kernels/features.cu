@@ -56,7 +56,7 @@ __global__ void feature_part_kernel(feature_plan p)
         const float value = common ? 0.0f : half_square(p, group * n + first + row);
         if (threadIdx.x % 32 > 0) continue;
         half[row] = value;
-        seen[row] = visible(p, group, first + row);
+        seen[row] = p.form.rule.kind == MRA_FEATURES_KEY_ONE || visible(p, group, first + row);
     }
     __syncthreads();
     for (size_t r = threadIdx.x; r < m; r += THREADS) {
@@ -75,10 +75,12 @@ struct join_each {
     feature_plan p;
     __device__ void operator()(size_t i) const // of shift[groups, features]
     {
-        const size_t m = (size_t)p.form.features, group = i / m, r = i % m;
+        const size_t m = (size_t)p.form.features, group = i / m;
+        const bool one = p.form.rule.kind == MRA_FEATURES_KEY_ONE;
+        const size_t step = one ? 1 : m, count = p.parts * m;
         float largest = -INFINITY;
-        for (size_t part = 0; part < p.parts; part++)
-            largest = fmaxf(largest, p.part[(group * p.parts + part) * m + r]);
+        for (size_t at = one ? 0 : i % m; at < count; at += step)
+            largest = fmaxf(largest, p.part[group * count + at]);
         p.shift[i] = largest == -INFINITY ? 0.0f : largest;
     }
 };
@@ -101,7 +103,7 @@ __global__ void feature_kernel(feature_plan p)
     const int lane = (int)threadIdx.x % 32;
     const mra_feature_kind kind = p.form.rule.kind;
     const float epsilon = p.form.rule.epsilon;
-    const float *shift = p.shift + group * m; // kinds KEY and QUERY
+    const float *shift = p.shift + group * m; // kinds KEY, KEY_ONE and QUERY
     float *y = p.y + at * m;
     if (!visible(p, group, at % n)) {
         const float value = kind == MRA_FEATURES_COMMON ? expf(-*p.largest) + epsilon : 0.0f;
@@ -118,7 +120,7 @@ __global__ void feature_kernel(feature_plan p)
     }
     for (size_t r = lane; r < m; r += 32) {
         float logit = y[r];
-        if (kind == MRA_FEATURES_KEY)
+        if (kind == MRA_FEATURES_KEY || kind == MRA_FEATURES_KEY_ONE)
             logit = logit - half - shift[r];
         else if (kind == MRA_FEATURES_QUERY)
             logit = logit + shift[r] - largest;
@@ -146,7 +148,8 @@ mra_status features(mra_device *device, const mra_feature_form *form, const floa
     mra_status status = linear(device, rows, form->d, form->features, x, w, NULL, y, err);
     if (status) return status;
     const mra_feature_kind kind = form->rule.kind;
-    if (kind == MRA_FEATURES_KEY || kind == MRA_FEATURES_COMMON) {
+    if (kind == MRA_FEATURES_KEY || kind == MRA_FEATURES_KEY_ONE ||
+        kind == MRA_FEATURES_COMMON) {
         status = working_begin(
             device, working_size(parts * m * sizeof(float)) + working_size(sizeof(float)),
             "features", err);

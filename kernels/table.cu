@@ -94,7 +94,7 @@ static mra_kernels make_table()
     absent(table.softmax_kept);
     absent(table.hierarchy);
     absent(table.hierarchy_backward);
-    absent(table.outside_band);
+    absent(table.band_sum);
     absent(table.join);
     absent(table.join_backward);
     absent(table.convolve);

@@ -80,7 +80,7 @@ static int seen_by(const mra_block_pattern *pattern, int i, int begin, int end)
     if (i < pattern->globals) return end - begin;
     const int globals = larger(smaller(pattern->globals, end) - begin, 0);
     const int low = larger(larger(begin, pattern->globals), i - pattern->window);
-    const int high = smaller(end - 1, i + pattern->window);
+    const int high = smaller(end - 1, i + pattern->window - pattern->fewer);
     return globals + larger(high - low + 1, 0);
 }
 
@@ -123,7 +123,7 @@ static mra_status list_window(mra_block_lists *lists, int x, mra_error *err)
     for (int y = 0; y < blocks; y++) {
         const long apart = labs((long)x - y);
         const bool reached = (apart - 1) * block + 1 <= pattern->window;
-        const bool whole = (apart + 1) * block - 1 <= pattern->window;
+        const bool whole = (apart + 1) * block - 1 <= pattern->window - pattern->fewer;
         if (!all && !reached && y * block >= pattern->globals) continue;
         mra_status status = mra_block_lists_add(lists, y, !whole, err);
         if (status != MRA_OK) return status;
@@ -132,11 +132,15 @@ static mra_status list_window(mra_block_lists *lists, int x, mra_error *err)
     return MRA_OK;
 }
 
-mra_status mra_block_lists_window(mra_block_lists *lists, int n, int side, int globals,
-                                  mra_error *err)
+mra_status mra_block_lists_window(mra_block_lists *lists, int n, int side, int fewer,
+                                  int globals, mra_error *err)
 {
-    const mra_block_pattern pattern = {
-        .n = n, .block = block_for(side), .lists = 1, .window = side, .globals = globals};
+    const mra_block_pattern pattern = {.n = n,
+                                       .block = block_for(side),
+                                       .lists = 1,
+                                       .window = side,
+                                       .fewer = fewer,
+                                       .globals = globals};
     mra_status status = mra_block_lists_create(lists, &pattern, err);
     for (int x = 0; status == MRA_OK && x < mra_pattern_blocks(&pattern); x++)
         status = list_window(lists, x, err);

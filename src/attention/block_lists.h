@@ -27,10 +27,10 @@ void mra_block_lists_end(mra_block_lists *lists);
 void mra_block_lists_clear(mra_block_lists *lists);
 void mra_block_lists_free(mra_block_lists *lists);
 
-// The complete lists of a window, the same for all heads: pairs with |i - j| <= side, or i <
-// globals, or j < globals. MRA_NO_MEMORY; free the lists then too.
-mra_status mra_block_lists_window(mra_block_lists *lists, int n, int side, int globals,
-                                  mra_error *err);
+// The complete lists of a window, the same for all heads: pairs with -side <= j - i <= side -
+// fewer, or i < globals, or j < globals. MRA_NO_MEMORY; free the lists then too.
+mra_status mra_block_lists_window(mra_block_lists *lists, int n, int side, int fewer,
+                                  int globals, mra_error *err);
 
 // Pairs (query, key) of all lists that attend, an entry that is listed twice counted twice.
 double mra_block_lists_pairs(const mra_block_lists *lists);

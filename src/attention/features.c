@@ -153,10 +153,15 @@ mra_tensor *mra_feature_set_redraw(mra_feature_set *set, mra_tape *tape, float s
 mra_feature_maps mra_features_softmax(mra_tape *tape, mra_tensor *scaled, mra_tensor *q,
                                       mra_tensor *k, const uint8_t *mask)
 {
+    return mra_features_maps(tape, scaled, q, k, MRA_FEATURES_KEY, mask);
+}
+
+mra_feature_maps mra_features_maps(mra_tape *tape, mra_tensor *scaled, mra_tensor *q,
+                                   mra_tensor *k, mra_feature_kind keys, const uint8_t *mask)
+{
     mra_feature_maps maps = {0};
     if (!q || !k) return maps;
-    mra_feature_rule rule = {.kind = MRA_FEATURES_KEY,
-                             .scale = (float)pow(q->shape[q->rank - 1], -0.25)};
+    mra_feature_rule rule = {.kind = keys, .scale = (float)pow(q->shape[q->rank - 1], -0.25)};
     mra_tensor *shift = NULL;
     maps.key = mra_features(tape, k, scaled, &rule, mask, &shift, NULL);
     rule.kind = MRA_FEATURES_QUERY;

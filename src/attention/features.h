@@ -53,5 +53,10 @@ typedef struct mra_feature_maps {
 // or NULL. Members are NULL after an error, which the tape keeps.
 mra_feature_maps mra_features_softmax(mra_tape *tape, mra_tensor *scaled, mra_tensor *q,
                                       mra_tensor *k, const uint8_t *mask);
+// The same with the constants of the keys that `keys` chooses, MRA_FEATURES_KEY or
+// MRA_FEATURES_KEY_ONE. With the latter the largest entry of all of `key` is 1 or, where it belongs
+// to a row that the mask leaves out, every entry less.
+mra_feature_maps mra_features_maps(mra_tape *tape, mra_tensor *scaled, mra_tensor *q,
+                                   mra_tensor *k, mra_feature_kind keys, const uint8_t *mask);
 
 #endif

@@ -1,4 +1,10 @@
 // The row `exact`: softmax attention without approximation, the reference of every comparison.
+//
+// The published code (old_code/LRA/encoders/transformer.py) computes the same and differs in two
+// points. In training it drops entries of the normalised matrix at the network's dropout rate, which
+// is not done here: an approximation that never forms the matrix has no such entries to drop, and the
+// comparison is between equals. And it takes $10^6$ from the logits of masked keys, where here they are
+// left out: the same in float32 unless logits are as large.
 
 #include "attention/exact.h"
 #include "attention/fused_layer.h"
@@ -42,6 +48,8 @@ static const char *const description[] = {
     "softmax(Q K^T / sqrt(d)) V, every pair of tokens: the reference of every comparison. The "
     "matrix is never stored: tiles of logits meet the values while they are in the cache, and "
     "a running maximum of each row keeps the exponentials in range.",
+    "In training the published code also drops entries of the normalised matrix at the "
+    "network's dropout rate, which is not done here.",
     NULL};
 
 const mra_method mra_method_exact = {

@@ -26,7 +26,15 @@
 // weight of about one whatever its logits. The divisor counts a pooled key once while its values are
 // summed, so $z$ grows with the level. The levels end two short of the top instead of one: the two
 // halves of the sequence never see one another. And a block of keys that is all padding adds $b$ to the
-// divisor.
+// divisor. (To which $10^{-8}$ is added besides.)
+//
+// One thing the public code does is not done in either variant. It masks values in the sums of
+// levels 1 and up, but not those of level 0: a block of keys that is all padding, all of whose logits
+// are equally low, hands the sum of its $b$ padding values to the tokens of its sibling. What these
+// values are is the network's affair (the projection of the padding's embedding, or the projection's
+// bias where the code itself padded), and an output that depends on them does not belong to the
+// tokens. Here a masked value is 0 at level 0 as well: such a block adds to the divisor alone. Outputs
+// differ from the public code's in blocks whose sibling is all padding.
 
 #include <stdlib.h>
 
@@ -61,7 +69,10 @@ static const char *const description[] = {
     "coarsest level is left out, so that the two halves of a sequence never see one another; a "
     "block of keys without a visible token adds `block` to the divisor; 1e-8 is added to it. "
     "The "
-    "public code refuses fewer than four blocks; here such a sequence is padded to four.",
+    "public code refuses fewer than four blocks; here such a sequence is padded to four. And "
+    "one thing is left out: the public code does not mask values at level 0, so that a block "
+    "of keys without a visible token adds the values of its padding to the tokens of its "
+    "sibling; here masked values are 0 at every level, in both variants.",
     NULL};
 
 static mra_status create(mra_attention_layer **layer, const mra_attention_layer *base,

@@ -27,8 +27,8 @@
 //   out: the same number in float32 unless logits differ by thousands. It treats the first token
 //   as global even where it is padding, which does not happen.
 // - It drops weights of the attention matrix with probability 0.1 in training (the library's
-//   default, which the published code does not change); no other method of the comparison does
-//   that, and it is not done here.
+//   default, which the published code does not change). Of the other methods of the comparison
+//   exact attention alone has that (method_exact.c); it is not done here.
 // - It requires a length that is a multiple of the window; here any will do.
 
 #include <math.h>
@@ -66,7 +66,7 @@ static mra_status create(mra_attention_layer **layer, const mra_attention_layer 
     mra_block_layer *self = calloc(1, sizeof *self);
     if (!self) return mra_fail(err, MRA_NO_MEMORY, "longformer: no memory for a layer");
     self->base = *base;
-    mra_status status = mra_block_lists_window(&self->lists, base->shape.n, side,
+    mra_status status = mra_block_lists_window(&self->lists, base->shape.n, side, 0,
                                                (int)base->option[GLOBAL].number, err);
     *layer = &self->base;
     if (status == MRA_OK) return status;

@@ -190,13 +190,23 @@ static const char two_scales[] =
     "the constant value exp(mean of its logits), which takes one product of the pooled queries "
     "and keys; the boxes with the largest values, `blocks` for each row of boxes on average, "
     "are computed entry by entry. No gradient flows through the choice.";
+static const char code_differs[] =
+    "The published code computes the same but for this: 1e-6 is added to the divisors of rows "
+    "and "
+    "block means, in units of a row's largest weight, for which masked keys and empty blocks "
+    "count with logits of 0 (a row whose logits are all below -14 then shrinks towards 0); 1e4 "
+    "is taken from logits that are left out here; boxes that tie for the last place all lose "
+    "their coarse part though some are not refined; an empty block takes part in the maximum "
+    "that its row is ranked by; among the boxes of the priors `first` and `diagonal` those "
+    "named "
+    "twice come first; n has to be a multiple of 32.";
 static const char *const mra2_description[] = {
-    two_scales, "Both parts together, normalised by their row sums.", NULL};
+    two_scales, "Both parts together, normalised by their row sums.", code_differs, NULL};
 static const char *const mra2s_description[] = {
     two_scales,
     "The coarse part only decides what is refined: the result is a block-sparse softmax. A row "
     "without a refined box has nothing to attend to and gives 0.",
-    NULL};
+    code_differs, NULL};
 static const char *const mra_description[] = {
     "Boxes of several sides, `scales`. All begin at the coarsest; at each step those with the "
     "largest values, as many as `blocks` says for that step and each row of coarsest boxes, "

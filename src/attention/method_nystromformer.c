@@ -21,8 +21,10 @@
 //
 // **The published code** (`variant=published`) reshapes the sequence into $m$ equal segments, padding included as zeros:
 // $n$ must be a multiple of $m$, and short examples have landmarks near 0 which take
-// weight. And its pseudo-inverse starts from one scale for all heads and examples of a batch, so that
-// an output depends on what else is in the batch.
+// weight. Its pseudo-inverse starts from one scale for all heads and examples of a batch, so that
+// an output depends on what else is in the batch. With as many landmarks as positions it leaves the
+// method and computes softmax attention. It takes $10^9$ from the logits of masked keys, where here
+// they are left out: the same in float32 unless logits are as large.
 
 #include <math.h>
 #include <string.h>
@@ -131,6 +133,15 @@ static mra_tensor *middle(const mra_attention_layer *layer, mra_tape *tape, mra_
     return mra_add(tape, weights, mra_wrap(tape, 4, shape, alone_data, NULL));
 }
 
+// softmax(q k^T / sqrt d) v, and the convolution; q is scaled.
+static mra_tensor *apply_exactly(mra_attention_layer *layer, mra_tape *tape, mra_tensor *q,
+                                 mra_tensor *k, mra_tensor *v, const uint8_t *mask)
+{
+    mra_tensor *weights = mra_softmax_kept(tape, mra_matmul(tape, q, false, k, true), mask);
+    mra_tensor *z = mra_matmul(tape, weights, false, v, false);
+    return mra_add_convolution(tape, z, v, layer->parameter[0], mask);
+}
+
 static mra_tensor *apply(mra_attention_layer *layer, mra_tape *tape, mra_tensor *q,
                          mra_tensor *k, mra_tensor *v, const uint8_t *mask)
 {
@@ -143,6 +154,8 @@ static mra_tensor *apply(mra_attention_layer *layer, mra_tape *tape, mra_tensor 
     const uint8_t *keep = kept_landmarks(layer, tape, segment, m);
     q = mra_mask_heads(tape, mra_scale(tape, q, (float)(1 / sqrt(layer->shape.d))), mask);
     k = mra_mask_heads(tape, k, mask);
+    if (published(layer) && m == layer->shape.n)
+        return apply_exactly(layer, tape, q, k, v, mask);
     mra_tensor *queries = mra_segment_mean(tape, q, segment, m);
     mra_tensor *keys = mra_segment_mean(tape, k, segment, m);
     mra_tensor *left = mra_softmax_kept(tape, mra_matmul(tape, q, false, keys, true), keep);
@@ -161,6 +174,8 @@ static double operations(const mra_attention_layer *layer)
 {
     const double n = layer->shape.n, d = layer->shape.d, m = landmarks_of(layer);
     const double steps = layer->option[ITERATIONS].number;
+    if (published(layer) && m == n)
+        return n * n * (4 * d + 2) + mra_convolution_operations(layer);
     return 8 * n * m * d + 4 * n * m + 4 * m * m * d + steps * 8 * m * m * m +
            mra_convolution_operations(layer);
 }
@@ -182,7 +197,8 @@ static const char *const description[] = {
     "padding left out; with fewer tokens than landmarks some landmarks are left out too.",
     "The published code cuts n, padding included, into m equal segments, and starts all "
     "pseudo-inverses of a batch "
-    "from one scale (variant=published).",
+    "from one scale; with as many landmarks as positions it computes softmax attention "
+    "(variant=published).",
     "nystromformer-conv adds a depth-wise convolution of the values over the sequence, one "
     "learned filter a head.",
     NULL};

@@ -29,15 +29,29 @@
 //
 // old_code/LRA/encoders/scatterbrain_src, after the authors' own code, computes the same estimator
 // with the same kind of features, drawn once as well (they are to be redrawn whenever the number of
-// calls is a multiple of an irrational number, that is at call 0 alone), and differs in this:
+// calls is a multiple of an irrational number, that is at call 0 alone). It differs in what follows,
+// and `variant=published` does the same, step by step:
 //
 // - Its window leaves out the last key on the right where $w$ is even: $-w/2 \le j - i < w/2$, $w$
-//   keys where there are $w + 1$ here.
-// - It computes features of all pairs and subtracts those inside the window. The difference of the
-//   two normalisers, of which rounding can make a negative number, is kept above $10^{-24}$; that of
-//   the values is taken as it comes.
+//   keys where there are $w + 1$ otherwise. A window of 0 would hold no key, and is refused.
+// - It computes features of all pairs and subtracts those inside the window,
+//   $$t_i = \max\Big(\sum_j \langle\phi(q_i), \phi(k_j)\rangle
+//         - \sum_{j\in\text{window}} \langle\phi(q_i), \phi(k_j)\rangle,\ 10^{-24}\Big), \qquad
+//     u_i = \sum_j \langle\phi(q_i), \phi(k_j)\rangle v_j
+//         - \sum_{j\in\text{window}} \langle\phi(q_i), \phi(k_j)\rangle v_j .$$
+//   Of the difference of the normalisers rounding can make a negative number, hence the least
+//   value; that of the values is taken as it comes. Where the features overestimate the window by
+//   far, the rounding of what cancels outweighs what is left.
 // - Its keys are scaled by their one largest feature, padding included, rather than by the largest
 //   of each feature: with keys of very different lengths the features of most of them underflow.
+//   The factor cancels but for that and for the least value.
+// - An odd number of features is made even by leaving one out, not by adding one.
+//
+// Its masks are lengths: padding stands at the end. Here any mask is followed in both variants; in
+// the published one a masked key has features of 0 and no place in a window, but counts in the
+// maximum, so that padding at the end is a shorter sequence up to rounding, unless features of the
+// padding are so large that others underflow. The gradient takes the scales of features for
+// constants: they cancel, except in rows where the least value holds.
 
 #include <math.h>
 #include <stdlib.h>
@@ -48,7 +62,7 @@
 #include "attention/methods.h"
 #include "core/arena.h"
 
-enum { WINDOW, FEATURES, OPTIONS };
+enum { WINDOW, FEATURES, VARIANT, OPTIONS };
 
 static const mra_option options[] = {
     [WINDOW] = {"window", MRA_OPTION_INT, "64", 0, 1 << 20, NULL,
@@ -56,6 +70,9 @@ static const mra_option options[] = {
                 "itself"},
     [FEATURES] = {"features", MRA_OPTION_INT, "0", 0, 1 << 16, NULL,
                   "random features, made even (0: d log d of them)"},
+    [VARIANT] = {"variant", MRA_OPTION_CHOICE, "specified", 0, 0, "specified|published",
+                 "as the method's paper has it, or step by step as the published code computes "
+                 "it"},
 };
 
 static const char *const description[] = {
@@ -63,27 +80,34 @@ static const char *const description[] = {
     "others an unbiased estimate of it from positive random features, <phi(q), phi(k)>. Both "
     "are "
     "normalised together, in logarithms.",
-    "The published code computes the same estimator with a window that has one key less on the "
-    "right, and by subtraction: features of all pairs less those inside the window, which "
-    "loses "
-    "digits where the window holds most of a row. Here the sum over the pairs outside is taken "
-    "by "
-    "itself.",
+    "By default the sum over the pairs outside is taken by itself, and features are scaled one "
+    "by one. variant=published: the window has one key less on the right where it is even "
+    "(-window/2 <= j - i < window/2); features of all pairs are summed and those inside the "
+    "window subtracted, which loses digits where the window holds most of a row, and the "
+    "difference of the normalisers is raised to 1e-24 where it is less; all keys of a head, "
+    "padding included, are scaled by their one largest feature; an odd number of features is "
+    "rounded down. Features are drawn once in both.",
     NULL};
 
 typedef struct scatterbrain {
     mra_attention_layer base;
     mra_block_lists lists; // the window
     int side, features;
+    int fewer;          // keys that the window lacks on its right
     float *matrix;      // [features, d], host: directions and their negatives
     mra_tensor *scaled; // times d^(-1/4), on the device
 } scatterbrain;
+
+static bool published(const mra_attention_layer *base)
+{
+    return base->option[VARIANT].number == 1;
+}
 
 static int feature_count(const mra_attention_layer *base)
 {
     const int d = base->shape.d, given = (int)base->option[FEATURES].number;
     const int count = given ? given : (int)(d * log(d));
-    return count < 2 ? 2 : (count + 1) / 2 * 2;
+    return count < 2 ? 2 : (count + !published(base)) / 2 * 2;
 }
 
 // Directions, their negatives, and both times d^(-1/4) on the device.
@@ -124,12 +148,19 @@ static void destroy(mra_attention_layer *layer)
 static mra_status create(mra_attention_layer **layer, const mra_attention_layer *base,
                          mra_error *err)
 {
+    const int window = (int)base->option[WINDOW].number;
+    if (published(base) && window == 0)
+        return mra_fail(err, MRA_BAD_INPUT,
+                        "scatterbrain: window=0 holds no key with variant=published; expected "
+                        "window=1 or more");
     scatterbrain *self = calloc(1, sizeof *self);
     if (!self) return mra_fail(err, MRA_NO_MEMORY, "scatterbrain: no memory for a layer");
     self->base = *base;
-    self->side = (int)base->option[WINDOW].number / 2;
+    self->side = window / 2;
+    self->fewer = published(base) && window % 2 == 0;
     self->features = feature_count(base);
-    mra_status status = mra_block_lists_window(&self->lists, base->shape.n, self->side, 0, err);
+    mra_status status =
+        mra_block_lists_window(&self->lists, base->shape.n, self->side, self->fewer, 0, err);
     if (status == MRA_OK) status = draw_features(self, err);
     *layer = &self->base;
     if (status == MRA_OK) return status;
@@ -138,17 +169,41 @@ static mra_status create(mra_attention_layer **layer, const mra_attention_layer 
     return mra_fail_within(err, "scatterbrain");
 }
 
+// Features of all pairs, less those inside the window.
+static mra_tensor *published_rest(const scatterbrain *self, mra_tape *tape,
+                                  mra_feature_maps maps, mra_tensor *values)
+{
+    mra_tensor *state = mra_matmul(tape, maps.key, true, values, false);
+    mra_tensor *all = mra_matmul(tape, maps.query, false, state, false);
+    mra_tensor *inside = mra_inside_band(tape, maps.query, maps.key, values, self->side,
+                                         self->side - self->fewer);
+    return mra_add(tape, all, mra_scale(tape, inside, -1.0f));
+}
+
+static mra_tensor *apply_published(scatterbrain *self, mra_tape *tape, mra_tensor *q,
+                                   mra_tensor *k, mra_tensor *v, const uint8_t *mask)
+{
+    const float least = 1e-24f;
+    mra_tensor *lse, *values = mra_append_ones(tape, mra_mask_tokens(tape, v, mask));
+    mra_tensor *local = mra_block_lists_apply(&self->lists, tape, q, k, v, mask, &lse);
+    const mra_feature_maps maps =
+        mra_features_maps(tape, self->scaled, q, k, MRA_FEATURES_KEY_ONE, mask);
+    mra_tensor *rest = published_rest(self, tape, maps, values);
+    return mra_mask_tokens(tape, mra_join(tape, local, lse, rest, maps.log_scale, least), mask);
+}
+
 static mra_tensor *apply(mra_attention_layer *layer, mra_tape *tape, mra_tensor *q,
                          mra_tensor *k, mra_tensor *v, const uint8_t *mask)
 {
     scatterbrain *self = (scatterbrain *)layer;
+    if (published(layer)) return apply_published(self, tape, q, k, v, mask);
     mra_tensor *lse;
     mra_tensor *local = mra_block_lists_apply(&self->lists, tape, q, k, v, mask, &lse);
     if (self->side >= layer->shape.n - 1) return local; // no pair is outside
     const mra_feature_maps maps = mra_features_softmax(tape, self->scaled, q, k, mask);
     mra_tensor *sums =
         mra_outside_band(tape, maps.query, maps.key, mra_append_ones(tape, v), self->side);
-    return mra_join(tape, local, lse, sums, maps.log_scale);
+    return mra_join(tape, local, lse, sums, maps.log_scale, 0.0f);
 }
 
 static int drawn(const mra_attention_layer *layer, mra_method_array array[MRA_METHOD_ARRAYS])
@@ -162,14 +217,15 @@ static int drawn(const mra_attention_layer *layer, mra_method_array array[MRA_ME
 }
 
 // Inside as counted pair by pair; features of Q and K; outside two states, built and used, and the
-// pairs of the blocks at the edge, taken as 128 keys more than the window.
+// pairs of the blocks at the edge, taken as 128 keys more than the window; as published, one state
+// and the pairs of the blocks that the window touches.
 static double operations(const mra_attention_layer *layer)
 {
     const scatterbrain *self = (const scatterbrain *)layer;
     const double n = layer->shape.n, d = layer->shape.d, m = self->features;
     const double near = fmin(n, 2.0 * self->side + 128);
     return mra_block_lists_pairs(&self->lists) * (4 * d + 2) + 2 * n * m * (2 * d + 1) +
-           8 * n * m * (d + 1) + 2 * n * near * (m + d + 1);
+           (published(layer) ? 4 : 8) * n * m * (d + 1) + 2 * n * near * (m + d + 1);
 }
 
 const mra_method mra_method_scatterbrain = {

@@ -40,6 +40,21 @@
 // * It asks for $n$ to be a multiple of 32. Here the last block may be ragged, masks may cut
 //   blocks anywhere: a block counts its unmasked tokens, in its means, in its normaliser and in
 //   its sum of values.
+// * It adds $10^{-6}$ to what it divides by: to the count of tokens in a block's means (if there is
+//   any padding), and to the normaliser, which stands in units of the row's largest weight. So its
+//   rows sum to $1 - 10^{-6}$ or a little less, and to much less where that largest weight is not one
+//   that counts: the maximum of a row runs over the masked keys of refined boxes too, whose logits
+//   are 0, and over empty blocks, so that a row whose visible logits all are below $-14$ shrinks
+//   towards 0. Here nothing is added and maxima are over what counts. It finds the maximum as an
+//   integer of thousandths, which cancels, and overflows at logits beyond $2\cdot 10^6$.
+// * It takes $10^4$ from the logits of masked keys and of coarse boxes that are refined; here they
+//   are left out.
+// * Its priors add up: among the boxes of the first rows, the first columns and the diagonal those
+//   that two or three of them name come first. Here all boxes that a prior names come in the order
+//   of their scores. It makes a difference where the budget is smaller than the priors.
+//
+// But for ties (the chapter on selection), priors that exceed the budget, and rows whose maximum is that of padding,
+// the difference is $10^{-6}$ of a row; there is no second variant.
 //
 // R with more scales, or with blocks larger than 128, goes to the general path (the chapter on
 // applying $J$), head by head.

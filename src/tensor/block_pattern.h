@@ -4,7 +4,7 @@
 // Queries and keys 0 .. n-1 are cut into blocks of `block` tokens, the last perhaps shorter:
 // blocks = ceil(n / block). Each block of queries has a list of entries, a block of keys each. An
 // entry lets all its pairs attend, or, if it is marked conditional, those pairs (i, j) with
-// |i - j| <= window, or i < globals, or j < globals. A pair that two entries of a list let through
+// -window <= j - i <= window - fewer, or i < globals, or j < globals. A pair that two entries of a list let through
 // counts twice.
 #ifndef MRA_TENSOR_BLOCK_PATTERN_H
 #define MRA_TENSOR_BLOCK_PATTERN_H
@@ -18,6 +18,7 @@ typedef struct mra_block_pattern {
     int block;           // 1 .. MRA_BLOCK_LARGEST
     int lists;           // per block of queries: 1 for all heads, or one for each head
     int window, globals; // of conditional entries; at least 0
+    int fewer;           // keys that the window lacks on its right; 0 .. window
     // Device memory of the caller's, unchanged while a tape holds a node that uses it. The list of
     // query block x for list number l (0 or the head) is entry[start[l blocks + x]] up to, without,
     // entry[start[l blocks + x + 1]]; `start` has lists * blocks + 1 numbers. An entry is

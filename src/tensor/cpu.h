@@ -153,8 +153,8 @@ mra_status mra_cpu_hierarchy(mra_device *, const mra_hierarchy *,
 mra_status mra_cpu_hierarchy_backward(mra_device *, const mra_hierarchy *,
                                       const mra_hierarchy_operands *, mra_error *);
 // cpu_outside_band.c
-mra_status mra_cpu_outside_band(mra_device *, const mra_outside_form *, const float *,
-                                const float *, const float *, float *, bool, mra_error *);
+mra_status mra_cpu_band_sum(mra_device *, const mra_band_form *, const float *, const float *,
+                            const float *, float *, bool, mra_error *);
 // cpu_join.c
 mra_status mra_cpu_join(mra_device *, size_t, int, const mra_join_operands *, mra_error *);
 mra_status mra_cpu_join_backward(mra_device *, size_t, int, const mra_join_operands *,

@@ -99,7 +99,8 @@ static void restrict_tile(const mra_block_pattern *pattern, const mra_softmax_ti
         const long j = keys.first + y;
         if (j < pattern->globals) continue;
         float *logit = tile->weight + (size_t)y * (size_t)tile->rows;
-        exclude(logit, begin, clamp(j - pattern->window - rows.first, begin, rows.count));
+        exclude(logit, begin,
+                clamp(j - pattern->window + pattern->fewer - rows.first, begin, rows.count));
         exclude(logit, clamp(j + pattern->window + 1 - rows.first, begin, rows.count),
                 rows.count);
     }

@@ -88,12 +88,13 @@ static void largest_item(void *context, size_t item, int thread)
     const size_t d = (size_t)c->form->d, group = item / c->items;
     const mra_range range = mra_range_of(item % c->items, ITEM_ROWS, n);
     const bool common = c->form->rule.kind == MRA_FEATURES_COMMON;
+    const bool all = c->form->rule.kind == MRA_FEATURES_KEY_ONE;
     float *part = c->part + item * m;
     for (size_t r = 0; r < m; r++) part[r] = -INFINITY;
     project(c, group, range);
     for (size_t row = range.begin; row < range.end; row++) {
         const float *p = c->y + (group * n + row) * m;
-        if (visible(c, group, row)) {
+        if (all || visible(c, group, row)) {
             const float half =
                 common ? 0.0f : half_square(c->form, c->x + (group * n + row) * d);
 #pragma omp simd
@@ -119,7 +120,12 @@ static void join_largest(features_context *c)
             const float *part = c->part + (group * c->items + item) * m;
             for (size_t r = 0; r < m; r++) shift[r] = part[r] > shift[r] ? part[r] : shift[r];
         }
-        for (size_t r = 0; r < m; r++) shift[r] = shift[r] == -INFINITY ? 0.0f : shift[r];
+        const float most = mra_row_max(shift, m);
+        const bool one = c->form->rule.kind == MRA_FEATURES_KEY_ONE;
+        for (size_t r = 0; r < m; r++) {
+            if (one) shift[r] = most;
+            if (shift[r] == -INFINITY) shift[r] = 0.0f;
+        }
     }
 }
 
@@ -143,7 +149,7 @@ static void features_row(const features_context *c, size_t at, const float *shif
         exponentiate(m, y, half + c->largest, epsilon);
     } else if (form->rule.kind == MRA_FEATURES_ROW) {
         exponentiate(m, y, half + mra_row_max(y, m), epsilon);
-    } else if (form->rule.kind == MRA_FEATURES_KEY) {
+    } else if (form->rule.kind == MRA_FEATURES_KEY || form->rule.kind == MRA_FEATURES_KEY_ONE) {
 #pragma omp simd
         for (size_t r = 0; r < m; r++) y[r] = mra_exp((y[r] - half) - shift[r]) + epsilon;
     } else {
@@ -196,7 +202,8 @@ mra_status mra_cpu_features(mra_device *device, const mra_feature_form *form, co
     for (size_t r = 0; r < m; r++)
         for (size_t j = 0; j < d; j++) turned[j * m + r] = w[r * d + j];
     context.w = turned;
-    if (kind == MRA_FEATURES_KEY || kind == MRA_FEATURES_COMMON) {
+    if (kind == MRA_FEATURES_KEY || kind == MRA_FEATURES_KEY_ONE ||
+        kind == MRA_FEATURES_COMMON) {
         context.part =
             mra_cpu_more_scratch(device, items * m, sizeof *context.part, "features", err);
         if (!context.part) return MRA_NO_MEMORY;

@@ -13,6 +13,9 @@
 //
 // $$dz^a_i = \alpha_i dz_i,\quad du_i = \beta_i dz_i,\quad
 //   d\ell_i = \alpha_i\, dz_i^\top (z^a_i - z_i),\quad dt_i = -\beta_i\, dz_i^\top z_i .$$
+//
+// A $t_i$ that comes out of a subtraction can be 0 or negative where it should be small: it is
+// raised to a least value if the caller gives one, and has no gradient there.
 
 #include <float.h>
 #include <math.h>
@@ -30,7 +33,8 @@ typedef struct join_context {
 static void shares(const join_context *c, size_t row, float *alpha, float *beta)
 {
     const double lse = (double)c->o->lse[row], scale = (double)c->o->scale[row];
-    const double sum = (double)c->o->sums[row * (size_t)(c->d + 1) + (size_t)c->d];
+    const double sum =
+        (double)fmaxf(c->o->sums[row * (size_t)(c->d + 1) + (size_t)c->d], c->o->least);
     const double other = sum >= FLT_MIN ? scale + log(sum) : -INFINITY;
     const double most = fmax(lse, other);
     *alpha = *beta = 0.0f;
@@ -71,7 +75,8 @@ static void join_backward_item(void *context, size_t item, int thread)
         }
         for (size_t i = 0; o->dlocal && i < d; i++) o->dlocal[row * d + i] += alpha * dz[i];
         for (size_t i = 0; o->dsums && i < d; i++) o->dsums[row * (d + 1) + i] += beta * dz[i];
-        if (o->dsums) o->dsums[row * (d + 1) + d] -= beta * along;
+        if (o->dsums && !(o->sums[row * (d + 1) + d] < o->least))
+            o->dsums[row * (d + 1) + d] -= beta * along;
         if (o->dlse) o->dlse[row] += alpha * apart;
     }
 }

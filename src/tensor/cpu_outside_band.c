@@ -1,4 +1,4 @@
-// # Sums over the pairs outside a band
+// # Sums over the pairs outside a band, or inside
 //
 // With random features the weight of a pair is an inner product, $a_i^\top b_j$, and a sum over
 // *all* keys needs no pairs: $\sum_j (a_i^\top b_j) c_j = a_i^\top \big(\sum_j b_j c_j^\top\big)$.
@@ -14,11 +14,15 @@
 // $x$ does, those to the right in another on the way back, and the few blocks that the edge of the
 // band cuts are computed pair by pair.
 //
-// The relation "outside the band" is symmetric, so the gradients are sums of the same kind,
-// with the roles exchanged:
+// The gradients are sums of the same kind with the roles exchanged; for $b$ and $c$ the sides of
+// the band are too:
 //
 // $$da_i = \sum (dy_i^\top c_j)\, b_j, \qquad db_j = \sum (c_j^\top dy_i)\, a_i, \qquad
 //   dc_j = \sum (b_j^\top a_i)\, dy_i .$$
+//
+// A band may reach less far to the right than to the left. Who does want the difference, to compute
+// what others have computed by it, gets the sum over the band as well: blocks that the band
+// touches, pair by pair.
 //
 // Cost, for widths $p$ of $a$ and $b$ and $r$ of $c$: $8 n p r$ operations for the states and
 // $2 (p + r) n$ for every key in the blocks at the edge, of which there are about $2 w$ and two
@@ -33,7 +37,7 @@
 enum { SIDE = 64 }; // of a block
 
 typedef struct outside_pass {
-    const mra_outside_form *form;
+    const mra_band_form *form;
     const float *a, *b, *c;
     float *y;
     bool add;
@@ -88,35 +92,46 @@ static void add_far(const outside_work *work, mra_tile_range rows)
                        work->y + first * (size_t)work->pass->form->values);
 }
 
-// A block of keys that the edge of the band cuts: pairs within the band get weight 0.
+static long between(long at, long count)
+{
+    return at < 0 ? 0 : at > count ? count : at;
+}
+
+// A block of keys pair by pair; those that do not count get weight 0.
 static void add_near(const outside_work *work, mra_tile_range rows, int block)
 {
-    const mra_outside_form *form = work->pass->form;
+    const mra_band_form *form = work->pass->form;
     const mra_tile_range keys = mra_tile_range_of(form->n, SIDE, block);
     const size_t first = (size_t)keys.first;
     mra_small_gemm_run(&work->pass->weights[keys.last_and_short],
                        work->b + first * (size_t)form->width, work->turned, work->weight);
     for (int y = 0; y < keys.count; y++) {
         const long middle = (long)keys.first + y - rows.first;
-        const long begin = middle > form->window ? middle - form->window : 0;
+        const long begin = between(middle - form->right, rows.count);
+        const long end =
+            between(middle + form->left + 1, rows.count); // of the rows in the band
         float *weight = work->weight + (size_t)y * SIDE;
-        for (long i = begin; i < rows.count && i <= middle + form->window; i++)
+        for (long i = form->inside ? 0 : begin; i < (form->inside ? begin : end); i++)
             weight[i] = 0.0f;
+        for (long i = end; form->inside && i < rows.count; i++) weight[i] = 0.0f;
     }
     mra_small_gemm_run(&work->pass->near[keys.last_and_short][rows.last_and_short],
                        work->weight, work->c + first * (size_t)form->values,
                        work->y + (size_t)rows.first * (size_t)form->values);
 }
 
-// Whether no pair of blocks that are `apart` blocks apart is within the band, or all are.
-static bool wholly_outside(const mra_outside_form *form, int apart)
+// Whether no pair of blocks is within the band, the keys being `apart` blocks to the right of the
+// rows (left, if negative), or all are.
+static bool wholly_outside(const mra_band_form *form, int apart)
 {
-    return (long)(apart - 1) * SIDE + 1 > form->window;
+    return (long)(abs(apart) - 1) * SIDE + 1 > (apart < 0 ? form->left : form->right);
 }
 
-static bool wholly_inside(const mra_outside_form *form, int apart)
+static bool wholly_inside(const mra_band_form *form, int apart)
 {
-    return (long)(apart + 1) * SIDE - 1 <= form->window;
+    const long reach = (long)SIDE - 1 + (long)abs(apart) * SIDE;
+    return reach <= (apart < 0 ? form->left : form->right) &&
+           (apart != 0 || reach <= form->left);
 }
 
 // Rows downwards, with the state of the blocks to their left and the blocks at the edge; then
@@ -124,7 +139,7 @@ static bool wholly_inside(const mra_outside_form *form, int apart)
 static void outside_item(void *context, size_t item, int thread)
 {
     const outside_pass *pass = context;
-    const mra_outside_form *form = pass->form;
+    const mra_band_form *form = pass->form;
     const size_t n = (size_t)form->n, width = (size_t)form->width,
                  values = (size_t)form->values;
     float *state = pass->memory + (size_t)thread * pass->share;
@@ -141,13 +156,17 @@ static void outside_item(void *context, size_t item, int thread)
     memset(state, 0, width * values * sizeof *state);
     for (int x = 0, next = 0; x < pass->blocks; x++) {
         const mra_tile_range rows = mra_tile_range_of(form->n, SIDE, x);
-        while (next < x && wholly_outside(form, x - next)) collect(&work, next++);
-        if (next > 0) add_far(&work, rows);
+        while (next < x && wholly_outside(form, next - x)) {
+            if (!form->inside) collect(&work, next);
+            next++;
+        }
+        if (next > 0 && !form->inside) add_far(&work, rows);
         mra_tile_transpose(work.turned, SIDE, work.a + (size_t)rows.first * width, rows.count,
                            form->width, 1.0f);
         for (int y = next; y < pass->blocks && (y <= x || !wholly_outside(form, y - x)); y++)
-            if (!wholly_inside(form, abs(x - y))) add_near(&work, rows, y);
+            if (form->inside || !wholly_inside(form, y - x)) add_near(&work, rows, y);
     }
+    if (form->inside) return;
     memset(state, 0, width * values * sizeof *state);
     for (int x = pass->blocks - 1, next = x; x >= 0; x--) {
         while (next > x && wholly_outside(form, next - x)) collect(&work, next--);
@@ -155,9 +174,8 @@ static void outside_item(void *context, size_t item, int thread)
     }
 }
 
-mra_status mra_cpu_outside_band(mra_device *device, const mra_outside_form *form,
-                                const float *a, const float *b, const float *c, float *y,
-                                bool add, mra_error *err)
+mra_status mra_cpu_band_sum(mra_device *device, const mra_band_form *form, const float *a,
+                            const float *b, const float *c, float *y, bool add, mra_error *err)
 {
     if (!form->matrices || form->n < 1) return MRA_OK;
     const size_t width = (size_t)form->width, values = (size_t)form->values;

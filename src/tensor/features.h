@@ -12,6 +12,8 @@
 //     MRA_FEATURES_QUERY   A_i - c_r with A_i = the largest l_ir + c_r of the row: c is read, and
 //                          log_scale[groups, n] = A_i - log(features) is written, so that
 //                          exp(log_scale_i) <y_i, y_j> is the estimate of exp(s^2 <q_i, k_j>)
+//     MRA_FEATURES_KEY_ONE c_r = the largest l_js of all rows j of the group, visible or not, and
+//                          all features s: one number, written to shift for every feature
 //     MRA_FEATURES_COMMON  the largest <w_r, s x_j> of all groups, rows and features at once,
 //                          invisible rows counting as zeros
 //     MRA_FEATURES_ROW     the largest <w_r, s x_i> of the row
@@ -27,7 +29,8 @@ typedef enum mra_feature_kind {
     MRA_FEATURES_KEY,
     MRA_FEATURES_QUERY,
     MRA_FEATURES_COMMON,
-    MRA_FEATURES_ROW
+    MRA_FEATURES_ROW,
+    MRA_FEATURES_KEY_ONE
 } mra_feature_kind;
 
 typedef struct mra_feature_rule {

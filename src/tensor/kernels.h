@@ -75,19 +75,22 @@ typedef struct mra_block_operands {
     float *dq, *dk, *dv;    // added to; any may be NULL
 } mra_block_operands;
 
-// Sums over the pairs (i, j) of `matrices` equal problems with |i - j| > window.
-typedef struct mra_outside_form {
+// Sums over pairs (i, j) of `matrices` equal problems: those of a band, -left <= j - i <= right, or
+// those outside it.
+typedef struct mra_band_form {
     size_t matrices;
-    int n, window; // window at least 0
-    int width;     // of a and b
-    int values;    // width of c and y
-} mra_outside_form;
+    int n, left, right; // left and right at least 0
+    int width;          // of a and b
+    int values;         // width of c and y
+    bool inside;
+} mra_band_form;
 
 // What join and its backward pass read and write; one number a row where no width is given.
 typedef struct mra_join_operands {
     const float *local, *lse; // [rows, d]; log of the normaliser of `local`, or -infinity
     const float *sums,
         *scale;      // [rows, d + 1], the last column the sum of the weights; log factor
+    float least;     // the sum of the weights counts as at least this; 0 or more
     float *z;        // [rows, d]
     const float *dz; // backward only, as are the next
     float *dlocal, *dlse, *dsums; // added to; any may be NULL
@@ -339,16 +342,15 @@ struct mra_kernels {
 
     // ---- A band and the rest ----------------------------------------------------------------
 
-    // y_i (+)= sum over |i - j| > window of <a_i, b_j> c_j; a, b[matrices, n, width], c, y
-    // [matrices, n, values]. Terms are added, never subtracted.
-    mra_status (*outside_band)(mra_device *device, const mra_outside_form *form, const float *a,
-                               const float *b, const float *c, float *y, bool add,
-                               mra_error *err);
-    // z = (e^lse local + e^scale sums) / (e^lse + e^scale sums[d]) in logarithms that may be of
-    // any size; 0 where lse is -infinity and sums[d] is 0.
+    // y_i (+)= sum over the pairs (i, j) of the form of <a_i, b_j> c_j; a, b[matrices, n, width],
+    // c, y[matrices, n, values]. Terms are added, never subtracted.
+    mra_status (*band_sum)(mra_device *device, const mra_band_form *form, const float *a,
+                           const float *b, const float *c, float *y, bool add, mra_error *err);
+    // z = (e^lse local + e^scale sums) / (e^lse + e^scale max(sums[d], least)) in logarithms that
+    // may be of any size; 0 where lse is -infinity and the maximum is 0.
     mra_status (*join)(mra_device *device, size_t rows, int d,
                        const mra_join_operands *operands, mra_error *err);
-    // The gradients of <dz, z>; `scale` is a constant.
+    // The gradients of <dz, z>; `scale` is a constant, and so is sums[d] where it is below `least`.
     mra_status (*join_backward)(mra_device *device, size_t rows, int d,
                                 const mra_join_operands *operands, mra_error *err);
 

@@ -24,13 +24,18 @@ static mra_status features_backward(mra_tape *tape, mra_node *node, mra_error *e
 }
 
 // The shift and scale tensors that the kind writes or reads.
+static bool of_keys(mra_feature_kind kind)
+{
+    return kind == MRA_FEATURES_KEY || kind == MRA_FEATURES_KEY_ONE;
+}
+
 static mra_status side_tensors(mra_tape *tape, const mra_tensor *x,
                                const mra_feature_form *form, mra_tensor **shift,
                                mra_tensor **log_scale)
 {
     const int batch = x->shape[0], heads = x->shape[1];
     const mra_feature_kind kind = form->rule.kind;
-    if (kind == MRA_FEATURES_KEY)
+    if (of_keys(kind))
         *shift = mra_tape_result(tape, 3, (int[]){batch, heads, form->features}, false);
     if (kind == MRA_FEATURES_QUERY && log_scale)
         *log_scale = mra_tape_result(tape, 3, (int[]){batch, heads, x->shape[2]}, false);
@@ -76,7 +81,7 @@ mra_tensor *mra_features(mra_tape *tape, mra_tensor *x, mra_tensor *w,
     if (!saved) return NULL;
     *saved = (saved_features){.form = {*rule, (size_t)x->shape[0], x->shape[1], x->shape[2],
                                        x->shape[3], w->shape[0]}};
-    const bool shifted = rule->kind == MRA_FEATURES_KEY || rule->kind == MRA_FEATURES_QUERY;
+    const bool shifted = of_keys(rule->kind) || rule->kind == MRA_FEATURES_QUERY;
     if (side_tensors(tape, x, &saved->form, shift, log_scale)) return NULL;
     if (shifted && !*shift) return NULL;
     if (mask)

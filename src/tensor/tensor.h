@@ -197,8 +197,8 @@ mra_tensor *mra_block_attention(mra_tape *tape, mra_tensor *q, mra_tensor *k, mr
 // ---- Random features ------------------------------------------------------------------------
 
 // y[batch, heads, n, features] of x[batch, heads, n, d] for w[features, d], which holds s w_r and
-// gets no gradient (tensor/features.h). mask[batch, n] on the host, or NULL. *shift receives (kind
-// KEY, [batch, heads, features]) or gives (kind QUERY) the shift of the keys, *log_scale receives
+// gets no gradient (tensor/features.h). mask[batch, n] on the host, or NULL. *shift receives (kinds
+// KEY and KEY_ONE, [batch, heads, features]) or gives (kind QUERY) the shift of the keys, *log_scale receives
 // [batch, heads, n] (kind QUERY; may be NULL); both carry no gradient.
 mra_tensor *mra_features(mra_tape *tape, mra_tensor *x, mra_tensor *w,
                          const mra_feature_rule *rule, const uint8_t *mask, mra_tensor **shift,
@@ -225,11 +225,15 @@ mra_tensor *mra_hierarchical_attention(mra_tape *tape, mra_tensor *q, mra_tensor
 // positive: nothing is subtracted.
 mra_tensor *mra_outside_band(mra_tape *tape, mra_tensor *a, mra_tensor *b, mra_tensor *c,
                              int window);
+// The same sum over a band, -left <= j - i <= right; left and right at least 0.
+mra_tensor *mra_inside_band(mra_tape *tape, mra_tensor *a, mra_tensor *b, mra_tensor *c,
+                            int left, int right);
 // One attention row of two parts, z[..., d] = (e^lse local + e^scale u) / (e^lse + e^scale t) with
 // local[..., d], lse[...] (perhaps -infinity), sums[..., d+1] = (u, t), scale[...]; 0 where both
-// parts are empty. `scale` is a constant to the gradient.
+// parts are empty. A t below `least`, which is 0 or more, counts as `least`, without a gradient.
+// `scale` is a constant to the gradient.
 mra_tensor *mra_join(mra_tape *tape, mra_tensor *local, mra_tensor *lse, mra_tensor *sums,
-                     mra_tensor *scale);
+                     mra_tensor *scale, float least);
 
 // ---- Along sequences: x[batch, heads, n, d] -------------------------------------------------
 

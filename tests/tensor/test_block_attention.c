@@ -64,7 +64,8 @@ static int times_of(const block_case *c, int head, int i, int j)
     const int row =
         (pattern->lists > 1 ? head * mra_pattern_blocks(pattern) : 0) + i / pattern->block;
     const bool condition =
-        abs(i - j) <= pattern->window || i < pattern->globals || j < pattern->globals;
+        (i - j <= pattern->window && j - i <= pattern->window - pattern->fewer) ||
+        i < pattern->globals || j < pattern->globals;
     int times = 0;
     for (int e = c->start[row]; e < c->start[row + 1]; e++)
         if (c->entry[e] / 2 == j / pattern->block) times += c->entry[e] % 2 == 0 || condition;
@@ -181,16 +182,18 @@ static void test_random_lists(void **state)
                                   {17, 17, 4, 2}, {19, 32, 6, 1}, {23, 3, 30, 0}};
     for (size_t i = 0; i < sizeof size / sizeof size[0]; i++)
         for (int masked = 0; masked < 2; masked++)
-            check_blocks(&(block_case){.pattern = {.n = size[i][0],
-                                                   .block = size[i][1],
-                                                   .lists = i % 2 ? 2 : 1,
-                                                   .window = size[i][2],
-                                                   .globals = size[i][3]},
-                                       .batch = masked ? 2 : 1,
-                                       .heads = 2,
-                                       .d = 3 + (int)i,
-                                       .scale = 0.7f},
-                         10 * i, masked);
+            check_blocks(
+                &(block_case){.pattern = {.n = size[i][0],
+                                          .block = size[i][1],
+                                          .lists = i % 2 ? 2 : 1,
+                                          .window = size[i][2],
+                                          .fewer = (int)(i % 3) < size[i][2] ? (int)(i % 3) : 0,
+                                          .globals = size[i][3]},
+                              .batch = masked ? 2 : 1,
+                              .heads = 2,
+                              .d = 3 + (int)i,
+                              .scale = 0.7f},
+                10 * i, masked);
 }
 
 static void test_log_sum_exp(void **state)
@@ -307,12 +310,13 @@ static void test_bad_shapes(void **state)
     float data[2 * 5 * 3] = {0};
     mra_error err;
     const mra_block_pattern good = {.n = 5, .block = 2, .lists = 2};
-    for (int i = 0; i < 5; i++) {
+    for (int i = 0; i < 6; i++) {
         mra_block_pattern pattern = good;
         if (i == 0) pattern.n = 4;
         if (i == 1) pattern.block = MRA_BLOCK_LARGEST + 1;
         if (i == 2) pattern.lists = 3;
         if (i == 3) pattern.window = -1;
+        if (i == 5) pattern.fewer = 1; // of a window of 0
         mra_tensor *x = mra_wrap(tape, 4, (int[]){1, 2, 5, 3}, data, NULL);
         mra_tensor *y = mra_wrap(tape, 4, (int[]){1, 2, 3, 5}, data, NULL);
         mra_tensor *k = i == 4 ? y : x;

@@ -64,6 +64,11 @@ static double shift_of(const feature_case *s, const double *x, int group, int ro
                 largest =
                     fmax(largest, projection(s, x, group, j, r) - half_square(s, x, group, j));
         return largest;
+    case MRA_FEATURES_KEY_ONE:
+        for (int i = 0; i < LENGTH * FEATURES; i++)
+            largest = fmax(largest, projection(s, x, group, i / FEATURES, i % FEATURES) -
+                                        half_square(s, x, group, i / FEATURES));
+        return largest;
     case MRA_FEATURES_QUERY:
         for (int f = 0; f < FEATURES; f++)
             largest = fmax(largest, projection(s, x, group, row, f) + given[f] -
@@ -100,8 +105,9 @@ static void test_kinds(void **state)
 {
     (void)state;
     static const mra_feature_kind kinds[] = {MRA_FEATURES_KEY, MRA_FEATURES_QUERY,
-                                             MRA_FEATURES_COMMON, MRA_FEATURES_ROW};
-    for (int i = 0; i < 8; i++) {
+                                             MRA_FEATURES_COMMON, MRA_FEATURES_ROW,
+                                             MRA_FEATURES_KEY_ONE};
+    for (int i = 0; i < 10; i++) {
         feature_case s = {{kinds[i / 2], 0.7f, i / 2 < 2 ? 0.0f : 0.01f},
                           i % 2 ? mask : NULL,
                           {0},

@@ -1,15 +1,20 @@
-// Sums over the pairs outside a band, and two parts of an attention row under one normaliser,
+// Sums over the pairs outside a band and inside one, and two parts of an attention row under one normaliser,
 // against their definitions.
 
 #include "check.h"
 
 typedef struct outside_case {
     int matrices, n, width, values, window;
+    bool inside; // from -window to window - fewer
+    int fewer;
 } outside_case;
 
 static mra_tensor *apply(mra_tape *tape, mra_tensor *const *x, const void *context)
 {
-    return mra_outside_band(tape, x[0], x[1], x[2], ((const outside_case *)context)->window);
+    const outside_case *c = context;
+    if (c->inside)
+        return mra_inside_band(tape, x[0], x[1], x[2], c->window, c->window - c->fewer);
+    return mra_outside_band(tape, x[0], x[1], x[2], c->window);
 }
 
 static void reference(double *const *x, double *y, const void *context)
@@ -20,7 +25,8 @@ static void reference(double *const *x, double *y, const void *context)
     for (int m = 0; m < c->matrices; m++)
         for (int i = 0; i < n; i++)
             for (int j = 0; j < n; j++) {
-                if (abs(i - j) <= c->window) continue;
+                const bool within = i - j <= c->window && j - i <= c->window - c->fewer;
+                if (within != c->inside) continue;
                 double weight = 0;
                 for (int k = 0; k < p; k++)
                     weight += x[0][(m * n + i) * p + k] * x[1][(m * n + j) * p + k];
@@ -30,18 +36,24 @@ static void reference(double *const *x, double *y, const void *context)
 }
 
 // Several blocks of 64 with whole ones in between, ragged ends, one block, one token, a band that
-// covers all, and one of the diagonal alone.
+// covers all, and one of the diagonal alone; and bands with fewer keys on the right.
 static void test_outside_band(void **state)
 {
     (void)state;
     static const outside_case cases[] = {
-        {2, 1, 3, 2, 0},   {2, 17, 3, 4, 2},   {1, 64, 2, 1, 0}, {1, 65, 1, 2, 63},
-        {1, 150, 2, 1, 5}, {1, 200, 1, 1, 65}, {2, 9, 2, 3, 8},  {1, 193, 1, 1, 62}};
+        {2, 1, 3, 2, 0, false, 0},   {2, 17, 3, 4, 2, false, 0},
+        {1, 64, 2, 1, 0, false, 0},  {1, 65, 1, 2, 63, false, 0},
+        {1, 150, 2, 1, 5, false, 0}, {1, 200, 1, 1, 65, false, 0},
+        {2, 9, 2, 3, 8, false, 0},   {1, 193, 1, 1, 62, false, 0},
+        {2, 1, 3, 2, 1, true, 1},    {2, 17, 3, 4, 2, true, 1},
+        {1, 65, 2, 1, 0, true, 0},   {1, 65, 1, 2, 63, true, 60},
+        {1, 150, 2, 1, 70, true, 1}, {1, 70, 1, 1, 200, true, 1},
+        {1, 193, 1, 1, 64, true, 64}};
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         const outside_case *c = &cases[i];
         const check_shape wide = {3, {c->matrices, c->n, c->width}};
         const check_shape values = {3, {c->matrices, c->n, c->values}};
-        check_operation(&(check_case){.name = "outside_band",
+        check_operation(&(check_case){.name = c->inside ? "inside_band" : "outside_band",
                                       .inputs = 3,
                                       .shape = {wide, wide, values},
                                       .apply = apply,
@@ -56,7 +68,7 @@ static void test_outside_band(void **state)
 static void test_wide(void **state)
 {
     (void)state;
-    const outside_case c = {2, 331, 70, 33, 32};
+    const outside_case c = {2, 331, 70, 33, 32, false, 0};
     const size_t size = 2 * 331 * 70, outputs = 2 * 331 * 33;
     float *x[3], *y[2];
     double *exact[3], *want = malloc(outputs * sizeof *want);
@@ -69,10 +81,10 @@ static void test_wide(void **state)
     for (int threads = 1; threads <= 2; threads++) {
         mra_device *device = check_open(threads);
         mra_error err;
-        const mra_outside_form form = {2, c.n, c.window, c.width, c.values};
+        const mra_band_form form = {2, c.n, c.window, c.window, c.width, c.values, false};
         y[threads - 1] = check_normal(outputs, 9);
-        assert_int_equal(device->kernels->outside_band(device, &form, x[0], x[1], x[2],
-                                                       y[threads - 1], false, &err),
+        assert_int_equal(device->kernels->band_sum(device, &form, x[0], x[1], x[2],
+                                                   y[threads - 1], false, &err),
                          MRA_OK);
         check_difference("outside_band", "result", y[threads - 1], want, outputs, 2e-6);
         mra_device_close(device);
@@ -92,6 +104,7 @@ enum { ROWS = 7, D = 4 };
 
 typedef struct join_case {
     float scale[ROWS], shift; // log factors; shift: added to every lse and factor
+    float least;
 } join_case;
 
 // The test's inputs are normal numbers; the sum of the weights has to be positive.
@@ -107,7 +120,7 @@ static mra_tensor *apply_join(mra_tape *tape, mra_tensor *const *x, const void *
     mra_tensor *scale = check_constant(tape, 1, (int[]){ROWS}, factor);
     mra_tensor *weight = mra_multiply(tape, x[3], x[3]); // [ROWS, 1]
     mra_tensor *sums = mra_concat(tape, (mra_tensor *const[]){x[2], weight}, 2);
-    return mra_join(tape, x[0], mra_add(tape, x[1], shift), sums, scale);
+    return mra_join(tape, x[0], mra_add(tape, x[1], shift), sums, scale, c->least);
 }
 
 static void reference_join(double *const *x, double *z, const void *context)
@@ -115,7 +128,7 @@ static void reference_join(double *const *x, double *z, const void *context)
     const join_case *c = context;
     for (int i = 0; i < ROWS; i++) {
         const double local = exp(x[1][i]), factor = exp((double)c->scale[i]);
-        const double whole = local + factor * x[3][i] * x[3][i];
+        const double whole = local + factor * fmax(x[3][i] * x[3][i], c->least);
         for (int k = 0; k < D; k++)
             z[i * D + k] = (local * x[0][i * D + k] + factor * x[2][i * D + k]) / whole;
     }
@@ -124,8 +137,10 @@ static void reference_join(double *const *x, double *z, const void *context)
 static void test_join(void **state)
 {
     (void)state;
-    for (int large = 0; large < 2; large++) {
+    for (int turn = 0; turn < 3; turn++) {
+        const bool large = turn == 1;
         join_case c = {.shift = large ? 8192 : 0}; // e^8192 has no float and no double
+        if (turn == 2) c.least = 0.5f;             // above some sums and below others
         for (int i = 0; i < ROWS; i++) c.scale[i] = (float)(i - 3);
         check_operation(
             &(check_case){
