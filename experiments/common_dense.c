@@ -2,7 +2,7 @@
 
 #include "common_dense.h"
 
-#include <cblas.h>
+#include <gsl/gsl_eigen.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -112,4 +112,41 @@ void mra_normalise_rows(double *a_hat, int n)
 void mra_log_picture(const double *values, size_t count, double floor, float *picture)
 {
     for (size_t i = 0; i < count; i++) picture[i] = (float)fmax(log10(values[i]), floor);
+}
+
+// ---- Best approximations -------------------------------------------------------------------
+
+static int descending(const void *a, const void *b)
+{
+    double first = *(const double *)a, second = *(const double *)b;
+    return (first < second) - (first > second);
+}
+
+void mra_tail_sums(double *squares, size_t count, double *squared_error)
+{
+    qsort(squares, count, sizeof *squares, descending);
+    squared_error[count] = 0;
+    for (size_t m = count; m-- > 0;) squared_error[m] = squared_error[m + 1] + squares[m];
+}
+
+mra_status mra_squared_singular_values(const double *a, int n, double *squares, mra_error *err)
+{
+    gsl_matrix *gram = gsl_matrix_alloc((size_t)n, (size_t)n);
+    gsl_vector_view values = gsl_vector_view_array(squares, (size_t)n);
+    gsl_eigen_symm_workspace *workspace = gsl_eigen_symm_alloc((size_t)n);
+    mra_status status = MRA_OK;
+    if (gram && workspace) {
+        cblas_dsyrk(CblasRowMajor, CblasLower, CblasTrans, n, n, 1, a, n, 0, gram->data,
+                    (int)gram->tda);
+        if (gsl_eigen_symm(gram, &values.vector, workspace)) {
+            status = mra_fail(err, MRA_INTERNAL, "the eigenvalues of A^T A did not converge");
+        }
+    } else {
+        status = mra_fail(err, MRA_NO_MEMORY,
+                          "no memory for the eigenvalues of a %d x %d matrix", n, n);
+    }
+    if (workspace) gsl_eigen_symm_free(workspace);
+    if (gram) gsl_matrix_free(gram);
+    for (int i = 0; i < n; i++) squares[i] = fmax(squares[i], 0);
+    return status;
 }

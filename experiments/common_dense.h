@@ -24,6 +24,11 @@ void mra_dense_head_free(mra_dense_head *dense);
 // || approximation - z ||_F / || z ||_F of n * d float32 values against the head's exact
 // output.
 double mra_dense_output_error(const mra_dense_head *dense, const float *approximation);
+// squared_error[m], m = 0 .. count: the sum of all but the m largest of `count` squares, which are
+// sorted in place, largest first; smallest first in the sum, so that small tails keep their digits.
+void mra_tail_sums(double *squares, size_t count, double *squared_error);
+// squares[n]: the squared singular values of a[n, n], as eigenvalues of A^T A, in no order.
+mra_status mra_squared_singular_values(const double *a, int n, double *squares, mra_error *err);
 // || a - b ||_F^2 over `count` values.
 double mra_squared_distance(const double *a, const double *b, size_t count);
 // Divides every row of a_hat[n, n] by its sum (rows without anything stay 0): D-hat^-1 A-hat.

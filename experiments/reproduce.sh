@@ -39,7 +39,7 @@ threads=${threads:-$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 1)}
 # Idle threads sleep: times are steadier when something else runs too.
 export OMP_WAIT_POLICY="${OMP_WAIT_POLICY:-passive}"
 
-experiments='related wavelet coefficient selection illustration approximation efficiency entropy certificate'
+experiments='related wavelet coefficient selection illustration approximation efficiency entropy certificate optimal'
 if [ -n "$only" ]; then
     case " $experiments " in
     *" $only "*) experiments=$only ;;

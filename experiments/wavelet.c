@@ -17,7 +17,6 @@
 // Every curve but the last costs a sort of n^2 numbers; the singular values are the square
 // roots of the eigenvalues of A^T A (GSL), of which the error needs only the squares.
 
-#include <gsl/gsl_eigen.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -89,45 +88,6 @@ static mra_status frame_curve(const mra_dense_head *dense, mra_frame_coefficient
     return status;
 }
 
-static int descending(const void *a, const void *b)
-{
-    double first = *(const double *)a, second = *(const double *)b;
-    return (first < second) - (first > second);
-}
-
-// squared_error[m] = the sum of all but the m largest of `count` squares (which are sorted
-// here), smallest first so that small tails keep their digits.
-static void tail_sums(double *squares, size_t count, double *squared_error)
-{
-    qsort(squares, count, sizeof *squares, descending);
-    squared_error[count] = 0;
-    for (size_t m = count; m-- > 0;) squared_error[m] = squared_error[m + 1] + squares[m];
-}
-
-// Eigenvalues of A^T A, largest first.
-static mra_status squared_singular_values(const double *a, int n, double *squares,
-                                          mra_error *err)
-{
-    gsl_matrix *gram = gsl_matrix_alloc((size_t)n, (size_t)n);
-    gsl_vector_view values = gsl_vector_view_array(squares, (size_t)n);
-    gsl_eigen_symm_workspace *workspace = gsl_eigen_symm_alloc((size_t)n);
-    mra_status status = MRA_OK;
-    if (gram && workspace) {
-        cblas_dsyrk(CblasRowMajor, CblasLower, CblasTrans, n, n, 1, a, n, 0, gram->data,
-                    (int)gram->tda);
-        if (gsl_eigen_symm(gram, &values.vector, workspace)) {
-            status = mra_fail(err, MRA_INTERNAL, "the eigenvalues of A^T A did not converge");
-        }
-    } else {
-        status = mra_fail(err, MRA_NO_MEMORY,
-                          "no memory for the eigenvalues of a %d x %d matrix", n, n);
-    }
-    if (workspace) gsl_eigen_symm_free(workspace);
-    if (gram) gsl_matrix_free(gram);
-    for (int i = 0; i < n; i++) squares[i] = fmax(squares[i], 0);
-    return status;
-}
-
 // Ranks 1, 2, 4, ... up to n/2, where 2 n k numbers are as many as the matrix has.
 static mra_status rank_curve(wavelet_run *run, const mra_trained_head *head, const double *a,
                              double squared_norm, mra_error *err)
@@ -136,8 +96,8 @@ static mra_status rank_curve(wavelet_run *run, const mra_trained_head *head, con
     double *squares = calloc(2 * (size_t)n + 1, sizeof *squares);
     if (!squares) return mra_fail(err, MRA_NO_MEMORY, "no memory for %d singular values", n);
     double *tail = squares + n;
-    mra_status status = squared_singular_values(a, n, squares, err);
-    if (status == MRA_OK) tail_sums(squares, (size_t)n, tail);
+    mra_status status = mra_squared_singular_values(a, n, squares, err);
+    if (status == MRA_OK) mra_tail_sums(squares, (size_t)n, tail);
     for (int rank = 1; status == MRA_OK && rank <= n / 2; rank *= 2) {
         status = write_point(run, head, "rank", (size_t)2 * n * rank,
                              sqrt(tail[rank] / squared_norm), err);
@@ -183,7 +143,7 @@ static mra_status draw_curves(wavelet_run *run, const mra_trained_head *head,
     if (status == MRA_OK) status = rank_curve(run, head, a, norm, err);
     if (status != MRA_OK) return status;
     for (size_t i = 0; i < entries; i++) a[i] *= a[i];
-    tail_sums(a, entries, curve);
+    mra_tail_sums(a, entries, curve);
     return write_curve(run, head, "sparse", curve, norm, err);
 }
 

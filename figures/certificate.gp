@@ -18,7 +18,8 @@ set logscale xy
 set format xy '10^{%T}'
 set xrange [1e-6:3]; set yrange [1e-6:1e3]
 set key bottom right box linecolor rgb hair opaque title "logits times t"
-at(t) = sprintf("< awk -F'\t' '$4 == \"%s\" && $5 == \"%s\" && $8 != \"inf\"' '%s'", t, budget, table)
+# Where nothing is certain the point lies on the upper edge.
+at(t) = sprintf("< awk -F'\t' -v OFS='\t' '$4 == \"%s\" && $5 == \"%s\" {if ($8 == \"inf\" || $8 > 1000) $8 = 1000; print}' '%s'", t, budget, table)
 plot x with lines linewidth 1.5 linecolor rgb ink title "true = certified", \
      for [i=1:words(scales)] at(word(scales, i)) using 7:8 with points pointtype 7 pointsize 0.8 \
          linecolor rgb word(colours, i) title sprintf("%g", real(word(scales, i)))

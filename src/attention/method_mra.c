@@ -17,6 +17,9 @@ enum { BLOCKS, RANKING, FIRST, DIAGONAL, GRID, TWO_SCALE_OPTIONS, SCALES = GRID 
 
 static const char help_ranking[] =
     "rank boxes by logit less the largest of their row of boxes, or by the logit itself";
+static const char help_ranking_two[] =
+    "rank boxes by logit less the largest of their row, by the logit itself, or by the error "
+    "that the spread of their logits suggests (beyond the paper)";
 static const char help_first[] =
     "refine the boxes of so many first rows and columns of boxes before all others";
 static const char help_diagonal[] =
@@ -27,7 +30,8 @@ static const char help_grid[] =
 static const mra_option two_scale_options[] = {
     [BLOCKS] = {"blocks", MRA_OPTION_REAL, "8", 0, 1 << 20, NULL,
                 "refined blocks of 32 x 32 per row of blocks"},
-    [RANKING] = {"ranking", MRA_OPTION_CHOICE, "row", 0, 0, "row|plain", help_ranking},
+    [RANKING] = {"ranking", MRA_OPTION_CHOICE, "row", 0, 0, "row|plain|spread",
+                 help_ranking_two},
     [FIRST] = {"first", MRA_OPTION_INT, "0", 0, 1 << 20, NULL, help_first},
     [DIAGONAL] = {"diagonal", MRA_OPTION_INT, "0", 0, 1 << 20, NULL, help_diagonal},
     [GRID] = {"grid", MRA_OPTION_GRID, "none", 1, 1 << 20, NULL, help_grid},
@@ -76,7 +80,7 @@ static mra_status read_options(const mra_attention_layer *base, mra_options *opt
         if (status != MRA_OK) return status;
     }
     if (base->method == &mra_method_mra2s) options->sparse = true;
-    options->ranking = value[RANKING].number == 0 ? MRA_RANK_ROW : MRA_RANK_PLAIN;
+    options->ranking = (mra_ranking)value[RANKING].number; // in the order of the choices
     options->first = (int)value[FIRST].number;
     options->diagonal = (int)value[DIAGONAL].number;
     if (value[GRID].count == 2) {
@@ -150,6 +154,9 @@ static mra_status create(mra_attention_layer **layer, const mra_attention_layer 
     mra_attention *attention;
     mra_status status = read_options(base, &options, err);
     if (status != MRA_OK) return status;
+    if (!base->device->host_memory && options.ranking == MRA_RANK_SPREAD)
+        return mra_fail(err, MRA_BAD_INPUT, "%s: ranking=spread: on the device cpu only",
+                        base->method->name);
     if (!base->device->host_memory)
         return mra_fused_layer_on_device(layer, base, &options, err);
     status = mra_attention_create(&attention, base->shape, &options, err);

@@ -85,6 +85,9 @@ mra_status mra_apply_create(mra_apply **apply, const mra_options *options, int n
     *apply = NULL;
     mra_status status = mra_options_check(options, n, err);
     if (status != MRA_OK) return status;
+    if (options->ranking == MRA_RANK_SPREAD)
+        return mra_fail(err, MRA_BAD_INPUT,
+                        "ranking: spread, expected row or plain: this path goes box by box");
     if (d < 1 || d > 256) return mra_fail(err, MRA_BAD_INPUT, "d: %d, expected 1 to 256", d);
     size_t bytes = mra_apply_bytes(options, n, d, true);
     mra_apply *made = malloc(sizeof *made);

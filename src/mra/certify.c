@@ -32,6 +32,7 @@ static mra_options coarse_options(const mra_attention_view *view)
     options.scales = 2;
     options.scale[0] = view->plan->scale;
     options.scale[1] = 1;
+    options.ranking = MRA_RANK_ROW;
     options.blocks[1] = 0; // the selection needs no room for refined entries
     return options;
 }

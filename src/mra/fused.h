@@ -100,7 +100,8 @@ typedef struct mra_fused_head {
     // [blocks, blocks]: coarse logits, then the weights of the boxes that stay coarse; and the
     // ranking, in the backward pass the gradients of the coarse logits.
     float *logit, *score;
-    int32_t *order;                   // [2, blocks, blocks]: scratch of mra_select_largest
+    int32_t *order;                    // [2, blocks, blocks]: scratch of mra_select_largest
+    float *spread_left, *spread_right; // [blocks, 2 d]: see fused_spread.c; else NULL
     float *shortlist;                 // [blocks * blocks / MRA_FUSED_SHARE]: see fused_select.c
     float *key_panels, *value_panels; // [squares, d, 64]: pooled keys and values, transposed
     float *coarse_sum;   // [blocks]: normaliser of the coarse part, relative to exp(coarse_max)
@@ -180,6 +181,8 @@ bool mra_fused_all_finite(const float *values, size_t count);
 // fused_select.c. Ranks the boxes by their coarse logits and lists the refined ones in the
 // record.
 void mra_fused_select(mra_fused_head *head);
+// fused_spread.c. Scores of all boxes for MRA_RANK_SPREAD, in head->score.
+void mra_fused_spread(mra_fused_head *head);
 // Whether any box of J stays coarse.
 bool mra_fused_has_coarse(const mra_fused_head *head);
 // fused_coarse.c. Prepares the products of the coarse part.

@@ -95,6 +95,10 @@ static void place_rows(mra_fused_head *head, const mra_fused_plan *plan, mra_lay
     head->logit = take_floats(m, blocks, blocks);
     head->score = take_floats(m, blocks, blocks);
     head->order = mra_layout_take(m, 2 * blocks, blocks * sizeof(int32_t));
+    if (plan->options.ranking == MRA_RANK_SPREAD) {
+        head->spread_left = take_floats(m, blocks, 2 * d);
+        head->spread_right = take_floats(m, blocks, 2 * d);
+    }
     head->shortlist = take_floats(m, blocks * blocks / MRA_FUSED_SHARE, 1);
     size_t squares = (blocks + MRA_FUSED_SQUARE - 1) / MRA_FUSED_SQUARE;
     head->key_panels = take_floats(m, squares * MRA_FUSED_SQUARE, d);

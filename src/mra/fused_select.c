@@ -136,7 +136,11 @@ void mra_fused_select(mra_fused_head *head)
     if (plan->all_refined) {
         for (size_t i = 0; i < all; i++) record->column[i] = (int32_t)i;
     } else if (plan->budget > 0) {
-        mra_rank_boxes(&plan->options, plan->blocks, head->logit, record->tokens, head->score);
+        if (plan->options.ranking == MRA_RANK_SPREAD)
+            mra_fused_spread(head);
+        else
+            mra_rank_boxes(&plan->options, plan->blocks, head->logit, record->tokens,
+                           head->score);
         chosen = select_largest(head->score, all, plan->budget, record->column, head->order,
                                 head->shortlist, head->threads);
     }

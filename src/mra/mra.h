@@ -37,8 +37,11 @@ enum { MRA_MAX_SCALES = 8 };
 
 // How boxes compete for refinement (the paper, component selection).
 typedef enum mra_ranking {
-    MRA_RANK_ROW,  // coarse logit minus the largest of its row of boxes (the paper's code)
-    MRA_RANK_PLAIN // the coefficient itself
+    MRA_RANK_ROW,   // coarse logit minus the largest of its row of boxes (the paper's code)
+    MRA_RANK_PLAIN, // the coefficient itself
+    // The squared error that the variance of a box's logits suggests (beyond the paper; fused_spread.c). For
+    // R = {s, 1} with s at most 128.
+    MRA_RANK_SPREAD
 } mra_ranking;
 
 typedef struct mra_options {

@@ -9,6 +9,8 @@
 
 #include "mra/selection.h"
 
+enum { LARGEST_SPREAD = 128 }; // blocks of the fused path, where the ranking by spread is
+
 // ## Scales and budgets
 //
 // $R$ ends with 1, for refinement ends at single entries, and each scale is a multiple of the
@@ -63,9 +65,16 @@ static mra_status check_budgets(const mra_options *options, int n, mra_error *er
 
 static mra_status check_ranking(const mra_options *options, mra_error *err)
 {
-    if (options->ranking != MRA_RANK_ROW && options->ranking != MRA_RANK_PLAIN)
-        return mra_fail(err, MRA_BAD_INPUT, "ranking: %d, expected row (%d) or plain (%d)",
-                        (int)options->ranking, (int)MRA_RANK_ROW, (int)MRA_RANK_PLAIN);
+    const int ranking = (int)options->ranking, last = (int)MRA_RANK_SPREAD;
+    if (ranking < 0 || ranking > last)
+        return mra_fail(err, MRA_BAD_INPUT,
+                        "ranking: %d, expected row (%d), plain (%d) or spread (%d)", ranking,
+                        (int)MRA_RANK_ROW, (int)MRA_RANK_PLAIN, last);
+    if (ranking == last &&
+        (options->scales > 2 || (options->scales == 2 && options->scale[0] > LARGEST_SPREAD)))
+        return mra_fail(err, MRA_BAD_INPUT,
+                        "ranking: spread, expected two scales, the first at most %d",
+                        LARGEST_SPREAD);
     if (options->first < 0)
         return mra_fail(err, MRA_BAD_INPUT, "first: %d, expected at least 0", options->first);
     if (options->diagonal < 0 || (options->diagonal > 0 && options->diagonal % 2 == 0))

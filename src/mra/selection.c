@@ -209,6 +209,20 @@ void mra_rank_boxes(const mra_options *options, int rows, const float *logit,
     }
 }
 
+void mra_raise_priors(const mra_options *options, int rows, float *score)
+{
+    if (!has_prior(options)) return;
+    const size_t columns = (size_t)rows;
+    float largest = -INFINITY;
+    for (size_t b = 0; b < columns * columns; b++) largest = fmaxf(largest, score[b]);
+    for (int x = 0; x < rows && largest > -INFINITY; x++) {
+        float *row = score + (size_t)x * columns;
+        for (size_t y = 0; y < columns; y++)
+            if (row[y] > -INFINITY) row[y] = shifted(row[y], largest);
+        raise_priors(options, x, NULL, columns, row);
+    }
+}
+
 // ## The boxes of $J$, level by level
 //
 // Each scale keeps its leaves in compressed rows: for every row $x$ of boxes the columns $y$,

@@ -36,6 +36,10 @@ size_t mra_select_largest(const float *score, size_t count, size_t m, int32_t *i
 void mra_rank_boxes(const mra_options *options, int rows, const float *logit,
                     const int32_t *row_tokens, float *score);
 
+// The priors alone: score[rows * rows] of any sign, -INFINITY for empty boxes; afterwards the boxes that a
+// prior names come first and all keep their order among themselves. Without priors nothing changes.
+void mra_raise_priors(const mra_options *options, int rows, float *score);
+
 // How many boxes are refined from scale i-1 into scale i, 1 <= i < scales, for a sequence of n
 // tokens: round(blocks[i] * ceil(n / s_0)), never more than `there`, the number of boxes that
 // could be.

@@ -34,6 +34,7 @@ static mra_status score_boxes(within_head *head, mra_error *err)
 {
     mra_apply *apply;
     mra_options options = head->options;
+    options.ranking = MRA_RANK_ROW;
     options.blocks[1] = 0;
     mra_status status = mra_apply_create(&apply, &options, head->n, head->d, err);
     if (status != MRA_OK) return status;
@@ -54,6 +55,7 @@ static mra_status refine(within_head *head, size_t m, mra_error *err)
 {
     mra_apply *apply;
     mra_options options = head->options;
+    options.ranking = MRA_RANK_ROW;
     options.blocks[1] = (double)m / head->rows;
     mra_status status = mra_apply_create(&apply, &options, head->n, head->d, err);
     if (status != MRA_OK) return status;

@@ -97,28 +97,28 @@ static void test_options_are_refused(void **state)
 {
     (void)state;
     const refusal refusals[] = {
-        {"softmax", "", "mra2s"},               // unknown method: the names that exist
-        {"exact", "blocks=3", "blocks"},        // no options at all
-        {"mra2", "blocs=3", "diagonal"},        // unknown option: the names that exist
-        {"mra2", "blocks", "blocks"},           // no value
-        {"mra2", "=3", "ranking"},              //
-        {"mra2", "blocks=", "1.04858e+06"},     // out of range or no number: the range
-        {"mra2", "blocks=-1", "1.04858e+06"},   //
-        {"mra2", "blocks=many", "blocks=many"}, //
-        {"mra2", "blocks=3x", "3x"},            //
-        {"mra2", "blocks=nan", "nan"},          //
-        {"mra2", "blocks=inf", "inf"},          //
-        {"mra2", "first=1.5", "whole"},         //
-        {"mra2", "diagonal=2", "diagonal"},     // even
-        {"mra2", "ranking=rows", "row|plain"},  //
-        {"mra2", "ranking=", "row|plain"},      //
-        {"mra2", "grid=8", "HEIGHTxWIDTH"},     //
-        {"mra2", "grid=8x8x8", "HEIGHTxWIDTH"}, //
-        {"mra2", "grid=8x8", "n = 128"},        // another number of tokens
-        {"mra", "scales=16:4:2", "last scale"}, //
-        {"mra", "scales=16:5:1", "divides"},    //
-        {"mra", "scales=16:4:1:", "scales"},    //
-        {"mra", "scales=16,4,1", "':'"},        //
+        {"softmax", "", "mra2s"},                     // unknown method: the names that exist
+        {"exact", "blocks=3", "blocks"},              // no options at all
+        {"mra2", "blocs=3", "diagonal"},              // unknown option: the names that exist
+        {"mra2", "blocks", "blocks"},                 // no value
+        {"mra2", "=3", "ranking"},                    //
+        {"mra2", "blocks=", "1.04858e+06"},           // out of range or no number: the range
+        {"mra2", "blocks=-1", "1.04858e+06"},         //
+        {"mra2", "blocks=many", "blocks=many"},       //
+        {"mra2", "blocks=3x", "3x"},                  //
+        {"mra2", "blocks=nan", "nan"},                //
+        {"mra2", "blocks=inf", "inf"},                //
+        {"mra2", "first=1.5", "whole"},               //
+        {"mra2", "diagonal=2", "diagonal"},           // even
+        {"mra2", "ranking=rows", "row|plain|spread"}, //
+        {"mra2", "ranking=", "row|plain|spread"},     //
+        {"mra2", "grid=8", "HEIGHTxWIDTH"},           //
+        {"mra2", "grid=8x8x8", "HEIGHTxWIDTH"},       //
+        {"mra2", "grid=8x8", "n = 128"},              // another number of tokens
+        {"mra", "scales=16:4:2", "last scale"},       //
+        {"mra", "scales=16:5:1", "divides"},          //
+        {"mra", "scales=16:4:1:", "scales"},          //
+        {"mra", "scales=16,4,1", "':'"},              //
         {"mra", "scales=9:8:7:6:5:4:3:2:1", "8 numbers"},
         {"mra", "blocks=4", "blocks"}, // one number for two refinements
         {"mra", "sparse=maybe", "yes or no"},

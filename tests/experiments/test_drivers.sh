@@ -22,6 +22,7 @@ driver() { # driver NAME ARGUMENTS...: with small settings
     case $driver_name in
     wavelet) set -- --set points=9 "$@" ;;
     certificate) set -- --set 't=0.0625 1' --set 'budgets=0 1' "$@" ;;
+    optimal) set -- --set 'budgets=0.5 1' --set 'time_budgets=0.5 1' --set repeats=1 "$@" ;;
     coefficient) set -- --set 'scales=16 8 4' --set boxes=20 "$@" ;;
     selection) set -- --set block=16 --set 'budgets=0.5 1 2 4' --set pictures=2 --set 'blocks=1 4' "$@" ;;
     illustration) set -- --set block=16 --set 'budgets=0 1 2 4' --set heads=near-64:0:0 "$@" ;;
@@ -51,7 +52,7 @@ near() { # near DESCRIPTION VALUE REFERENCE TOLERANCE (relative)
 mkdir -p "$work/published"
 printf 'n\tmethod\tparameter\tvalue\trelative_error_mean\trelative_error_sd\n64\tmra-2\tblock_per_row\t1\t0.25\t0.125\n' \
     >"$work/published/efficiency.tsv"
-for name in wavelet coefficient selection illustration approximation related efficiency entropy certificate; do
+for name in wavelet coefficient selection illustration approximation related efficiency entropy certificate optimal; do
     passes "$name runs" driver $name --out out --threads 2
     [ -s "out/$name.tsv" ] && [ -s "out/$name.run.json" ] && ! ls out/*.part >/dev/null 2>&1
     ok $? "$name leaves its table, a run record and no journal"
@@ -87,6 +88,13 @@ ok $? 'coefficient: range, mu, mu*, gap and both bounds are their definitions'
 [ "$(column out/coefficient-bounds.tsv boxes | tr '\n' ' ')" = '80 80 80 ' ] &&
     [ "$(column out/coefficient-bounds.tsv above_sharp_bound | tr '\n' ' ')" = '0 0 0 ' ]
 ok $? 'coefficient: every box is counted and none is above the sharp bound'
+
+gawk -F '\t' 'NR > 1 { e[$1 $2 $3 $7, $5, $6] = $9; head[$1 $2 $3 $7] }
+    END { for (h in head) { n++
+        if (e[h, "tree", "mu"] > e[h, "oracle", "mu"] + 1e-9 || e[h, "tree", "best"] > e[h, "tree", "mu"] + 1e-9) bad = 1
+        if (e[h, "oracle", "mu"] > e[h, "row", "mu"] + 1e-6 || e[h, "oracle", "mu"] > e[h, "spread", "mu"] + 1e-6) bad = 1 }
+        exit bad || n != 4 }' out/optimal.tsv
+ok $? 'optimal: no ranking beats the oracle, and no boxes of two sides the best tree'
 
 [ "$(column out/certificate.tsv violated | sort -u)" = 0 ] && [ "$(column out/certificate-tolerance.tsv head | wc -l)" -eq 8 ]
 ok $? 'certificate: no row is farther off than its bound'
@@ -193,7 +201,7 @@ ok $? 'entropy: other methods are binned as MRA-2 is'
 # ---- Again, elsewhere, interrupted ---------------------------------------------------------------------------
 listing() { find "$@" -type f -printf "%p %T@ %s\n" | sort; }
 listing out >"$work/before"
-for name in wavelet coefficient selection illustration approximation related efficiency entropy certificate; do driver $name --out out --threads 2; done
+for name in wavelet coefficient selection illustration approximation related efficiency entropy certificate optimal; do driver $name --out out --threads 2; done
 listing out | cmp -s - "$work/before"
 ok $? 'a second run finds everything and touches nothing'
 cp out/entropy.tsv "$work/entropy.tsv"

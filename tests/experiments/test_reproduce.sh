@@ -15,7 +15,7 @@ reproduce() {
 passes 'the smoke profile runs' reproduce
 grep -q 'reproduced in [0-9]* s' "$work/stderr"
 ok $? 'tells the total time'
-for name in wavelet coefficient selection illustration approximation related efficiency entropy certificate; do
+for name in wavelet coefficient selection illustration approximation related efficiency entropy certificate optimal; do
     picture=build/figures/smoke/$name.svg
     head -c 100 $picture | grep -q '<?xml' && tail -n 3 $picture | grep -q '</svg>' && grep -q 'profile smoke · ' $picture
     ok $? "$name is drawn, and says where it comes from"

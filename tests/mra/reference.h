@@ -97,20 +97,64 @@ static inline int reference_compare(const void *left, const void *right)
     return a->index - b->index;
 }
 
+// For the ranking by spread: the variance of the logits of box (x, y), from the variances of each
+// coordinate in the two blocks, and the logarithm of the mean of exp(l * deviation).
+static inline double reference_variance(const reference *r, const double *q, const double *k,
+                                        int x, int y)
+{
+    double sum = 0;
+    for (int c = 0; c < r->d; c++) {
+        double mean[2] = {0, 0}, variance[2] = {0, 0};
+        for (int a = 0; a < 2; a++) {
+            const double *rows = a ? k : q;
+            const int block = a ? y : x, count = reference_count(r, block);
+            for (int pass = 0; pass < 2; pass++)
+                for (int i = block * r->s; i < r->n && i < (block + 1) * r->s; i++) {
+                    if (!reference_present(r, i)) continue;
+                    const double value = rows[(size_t)i * r->d + c];
+                    if (pass == 0) mean[a] += value / count;
+                    if (pass == 1) variance[a] += pow(value - mean[a], 2) / count;
+                }
+        }
+        sum +=
+            variance[0] * (mean[1] * mean[1] + variance[1]) + mean[0] * mean[0] * variance[1];
+    }
+    return sum * r->logit_scale * r->logit_scale;
+}
+
+static inline double reference_log_mean(double l, double variance, double entries)
+{
+    const double scaled = l * sqrt(variance), edge = sqrt(2 * log(entries));
+    return scaled <= edge ? scaled * scaled / 2 : scaled * edge - log(entries);
+}
+
 // J: the m best of all boxes that have a query and a key.
 static inline void reference_select(reference *r, const mra_options *options,
-                                    const double *logit)
+                                    const double *logit, const double *q, const double *k)
 {
     int b = r->blocks, count = 0;
     reference_box *list = reference_alloc((size_t)b * b, sizeof *list);
     for (int x = 0; x < b; x++) {
         double largest = -INFINITY;
-        for (int y = 0; y < b; y++)
-            if (reference_count(r, y) > 0) largest = fmax(largest, logit[x * b + y]);
+        for (int y = 0; y < b; y++) {
+            if (reference_count(r, x) == 0 || reference_count(r, y) == 0) continue;
+            double raise = 0;
+            if (options->ranking == MRA_RANK_SPREAD)
+                raise = reference_log_mean(1, reference_variance(r, q, k, x, y),
+                                           reference_count(r, x) * reference_count(r, y));
+            largest = fmax(largest, logit[x * b + y] + raise);
+        }
         for (int y = 0; y < b; y++) {
             if (reference_count(r, x) == 0 || reference_count(r, y) == 0) continue;
             reference_box box = {.index = x * b + y, .score = logit[x * b + y]};
             if (options->ranking == MRA_RANK_ROW) box.score -= largest;
+            if (options->ranking == MRA_RANK_SPREAD) {
+                const double variance = reference_variance(r, q, k, x, y);
+                const double entries = reference_count(r, x) * reference_count(r, y);
+                box.score = 2 * (box.score - largest) +
+                            reference_log_mean(2, variance, entries) +
+                            log(variance / (1 + variance) + 1e-38) + log(entries);
+            }
             box.named = x < options->first || y < options->first ||
                         (options->diagonal > 0 && abs(x - y) <= (options->diagonal - 1) / 2);
             list[count++] = box;
@@ -227,7 +271,7 @@ static inline reference reference_make(const mra_options *options, int n, int d,
     if (refined)
         memcpy(r.refined, refined, (size_t)r.blocks * r.blocks * sizeof *refined);
     else
-        reference_select(&r, options, coarse);
+        reference_select(&r, options, coarse, q, k);
     reference_weights(&r, q, k, coarse);
     reference_output(&r, v);
     if (dz) reference_gradients(&r, q, k, v, dz);
