@@ -10,7 +10,8 @@
 # looked for in the results folder, or in paper/published for `published/FILE`. `falls` is 1 if the column falls from row to row
 # and 0 otherwise. A measure without a file or a matching row was not measured here.
 #
-# Prints a TSV: id, verdict (holds, fails, not measured here), left, op, right, claim, where, command.
+# Prints a TSV: id, verdict (holds, fails, not measured here), left, op, right, claim, where, command, the profile that it takes, and
+# the two measures of the rule.
 BEGIN { FS = OFS = "\t" }
 function locate(file) {
     if (file ~ /^published\//) return published substr(file, 10)
@@ -70,7 +71,7 @@ function compare(a, op, b) {
 }
 FNR == 1 {
     for (i = 1; i <= NF; i++) field[$i] = i
-    print "id", "verdict", "left", "op", "right", "claim", "where", "command"
+    print "id", "verdict", "left", "op", "right", "claim", "where", "command", "profile", "left_rule", "right_rule"
     next
 }
 /^#/ || NF == 0 { next }
@@ -79,6 +80,7 @@ FNR == 1 {
     if (left == "" || right == "") verdict = "not measured here"
     else verdict = compare(left, op, right) ? "holds" : "fails"
     print $field["id"], verdict, left == "" ? "-" : sprintf("%.4g", left), op, \
-        right == "" ? "-" : sprintf("%.4g", right), $field["claim"], $field["where"], $field["command"]
+        right == "" ? "-" : sprintf("%.4g", right), $field["claim"], $field["where"], $field["command"], \
+        $field["profile"], $field["left"], $field["right"]
 }
 END { exit failed }
