@@ -10,16 +10,19 @@
 #include <math.h>
 #include <stdlib.h>
 
+#include "common_bounds.h"
 #include "common_inputs.h"
 #include "mra/coefficient.h"
 #include "mra/selection.h"
 
-enum { MOST_SCALES = MRA_MAX_SCALES - 1 };
+enum { MOST_SCALES = MRA_MAX_SCALES - 1, MOST_BUDGETS = 16 };
 
 typedef struct coefficient_run {
     mra_experiment *experiment;
     mra_options options; // R = the scales of the settings and 1; nothing is refined
-    int n, boxes;
+    int n, boxes, block;
+    double budgets[MOST_BUDGETS]; // boxes refined per row of boxes, for the whole matrix
+    size_t budget_count;
     mra_cells cells;
 } coefficient_run;
 
@@ -184,6 +187,54 @@ static mra_status write_bounds(coefficient_run *run, const mra_table *table, mra
     return status;
 }
 
+// ---- The whole matrix -----------------------------------------------------------------------
+//
+// "-global.tsv": how far above the error of the whole matrix the bounds of common_bounds.c are, as
+// log10 of bound over error; `violated` is 1 where one is below, and must be 0.
+
+static mra_status write_global(coefficient_run *run, const mra_trained_head *head,
+                               mra_cells *cells, mra_error *err)
+{
+    static const char *const names[MRA_GLOBAL_BOUNDS] = {"paper", "boxes", "sharp"};
+    const double rows = ceil((double)run->n / run->block);
+    mra_global_error error[MOST_BUDGETS];
+    size_t refined[MOST_BUDGETS];
+    for (size_t i = 0; i < run->budget_count; i++)
+        refined[i] = (size_t)(run->budgets[i] * rows + 0.5);
+    mra_status status =
+        mra_global_errors(head, run->block, refined, run->budget_count, error, err);
+    for (size_t i = 0; i < run->budget_count && status == MRA_OK; i++)
+        for (int b = 0; b < MRA_GLOBAL_BOUNDS && status == MRA_OK; b++) {
+            const double slack = error[i].log_bound[b] - error[i].log_error;
+            status = mra_cells_row(cells, err, "tiitrrri", head->set, head->example,
+                                   head->number, names[b], run->budgets[i],
+                                   exp(error[i].log_error), slack / log(10), slack < -1e-9);
+        }
+    return status;
+}
+
+static mra_status measure_global(coefficient_run *run, const mra_trained_inputs *inputs,
+                                 mra_error *err)
+{
+    static const char *const columns[] = {"set",         "example",  "head",
+                                          "bound",       "blocks",   "matrix_error",
+                                          "log10_slack", "violated", NULL};
+    static const char *const groups[] = {"bound", "blocks", NULL};
+    mra_cells cells;
+    mra_status status = mra_cells_create(run->experiment, "-global.tsv", columns, &cells, err);
+    if (status != MRA_OK) return status;
+    for (int i = 0; i < inputs->count && status == MRA_OK; i++)
+        status = write_global(run, &inputs->head[i], &cells, err);
+    if (status != MRA_OK) {
+        mra_cells_close(&cells);
+        return status;
+    }
+    status = mra_cells_commit(run->experiment, "-global.tsv", &cells, err);
+    if (status != MRA_OK) return status;
+    return mra_experiment_summary(run->experiment, "-global.tsv", groups, "log10_slack",
+                                  "-global-mean.tsv", err);
+}
+
 static mra_status measure_all(coefficient_run *run, const mra_trained_inputs *inputs,
                               mra_error *err)
 {
@@ -194,6 +245,7 @@ static mra_status measure_all(coefficient_run *run, const mra_trained_inputs *in
     if (mra_table_read(&table, path, err) != MRA_OK) return err->status;
     mra_status status = write_bounds(run, table, err);
     mra_table_free(table);
+    if (status == MRA_OK) status = measure_global(run, inputs, err);
     return status;
 }
 
@@ -217,16 +269,20 @@ static mra_status read_scales(coefficient_run *run, mra_error *err)
 
 static mra_status run_coefficient(mra_experiment *experiment, mra_error *err)
 {
-    int64_t n, examples, boxes;
+    int64_t n, examples, boxes, block;
     static coefficient_run run;
     run.experiment = experiment;
     if (mra_experiment_int(experiment, "n", 1, 1 << 20, &n, err) != MRA_OK ||
         mra_experiment_int(experiment, "examples", 1, 1000, &examples, err) != MRA_OK ||
-        mra_experiment_int(experiment, "boxes", 1, 100000, &boxes, err) != MRA_OK) {
+        mra_experiment_int(experiment, "boxes", 1, 100000, &boxes, err) != MRA_OK ||
+        mra_experiment_int(experiment, "block", 2, 1024, &block, err) != MRA_OK ||
+        mra_experiment_list(experiment, "budgets", run.budgets, MOST_BUDGETS, &run.budget_count,
+                            err) != MRA_OK) {
         return err->status;
     }
     run.n = (int)n;
     run.boxes = (int)boxes;
+    run.block = (int)block;
     if (read_scales(&run, err) != MRA_OK) return err->status;
     mra_trained_inputs inputs;
     if (mra_trained_inputs_load(experiment, run.n, (int)examples, &inputs, err) != MRA_OK) {
@@ -242,7 +298,7 @@ static mra_status run_coefficient(mra_experiment *experiment, mra_error *err)
 int main(int argc, char **argv)
 {
     static const mra_experiment_about about = {
-        "coefficient", "1",
+        "coefficient", "2",
         "exp(mean) against mean(exp) over boxes, and the bounds on the gap"};
     return mra_experiment_main(&about, run_coefficient, argc, argv);
 }

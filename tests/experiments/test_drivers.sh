@@ -23,7 +23,7 @@ driver() { # driver NAME ARGUMENTS...: with small settings
     wavelet) set -- --set points=9 "$@" ;;
     certificate) set -- --set 't=0.0625 1' --set 'budgets=0 1' "$@" ;;
     optimal) set -- --set 'budgets=0.5 1' --set 'time_budgets=0.5 1' --set repeats=1 "$@" ;;
-    coefficient) set -- --set 'scales=16 8 4' --set boxes=20 "$@" ;;
+    coefficient) set -- --set 'scales=16 8 4' --set boxes=20 --set block=16 --set 'budgets=0 1' "$@" ;;
     selection) set -- --set block=16 --set 'budgets=0.5 1 2 4' --set pictures=2 --set 'blocks=1 4' "$@" ;;
     illustration) set -- --set block=16 --set 'budgets=0 1 2 4' --set heads=near-64:0:0 "$@" ;;
     approximation) set -- --set pictures=3 --set 'scales=16 1' --set blocks=1 "$@" ;;
@@ -85,6 +85,24 @@ gawk -F '\t' -v logits="$work/logits" '
     function far(a, b,   d) { d = a - b; return (d < 0 ? -d : d) > 1e-4 * (1 + (b < 0 ? -b : b)) }
     END { print "# " rows " boxes, " bad + 0 " cells apart"; exit !(rows == 60 && !bad) }' out/coefficient.tsv
 ok $? 'coefficient: range, mu, mu*, gap and both bounds are their definitions'
+[ "$(column out/coefficient-global.tsv violated | sort -u)" = 0 ]
+ok $? 'coefficient: no error of the whole matrix is above a bound'
+gawk -v logits="$work/logits" 'BEGIN {
+    while ((getline x < logits) > 0) { p[m++] = x + 0; norm += exp(2 * x) }
+    for (x = 0; x < 4; x++) for (y = 0; y < 4; y++) {
+        sum = e = 0; low = 1e9; high = -1e9
+        for (i = 16 * x; i < 16 * x + 16; i++) for (j = 16 * y; j < 16 * y + 16; j++) {
+            t = p[i * 64 + j]; sum += t / 256; if (t < low) low = t; if (t > high) high = t }
+        for (i = 16 * x; i < 16 * x + 16; i++) for (j = 16 * y; j < 16 * y + 16; j++) error += (exp(p[i * 64 + j]) - exp(sum)) ^ 2
+        if (high - low > r) r = high - low
+        if (!(x + y) || sum > top) top = sum
+    }
+    bound = 64 * 64 * (exp(r) - 1) ^ 2 * exp(2 * top)
+    printf "%.9g %.9g\n", sqrt(error / norm), log(bound / error) / 2 / log(10) }' >"$work/global"
+near 'coefficient: the error of the whole matrix' "$(column out/coefficient-global.tsv matrix_error example 0 head 0 bound paper blocks 0)" \
+    "$(cut -d' ' -f1 "$work/global")" 1e-5
+near "coefficient: and the paper's bound on it" "$(column out/coefficient-global.tsv log10_slack example 0 head 0 bound paper blocks 0)" \
+    "$(cut -d' ' -f2 "$work/global")" 1e-5
 [ "$(column out/coefficient-bounds.tsv boxes | tr '\n' ' ')" = '80 80 80 ' ] &&
     [ "$(column out/coefficient-bounds.tsv above_sharp_bound | tr '\n' ' ')" = '0 0 0 ' ]
 ok $? 'coefficient: every box is counted and none is above the sharp bound'
