@@ -7,10 +7,12 @@
 
 #include "core/core.h"
 #include "nn/train.h"
+#include "nn/train_check.h"
 
 typedef struct train_arguments {
     mra_cli_common common;
     const char *out;
+    bool check, estimate;
 } train_arguments;
 
 static const mra_cli_option options[] = {
@@ -20,9 +22,21 @@ static const mra_cli_option options[] = {
      .offset = offsetof(train_arguments, out),
      .help = "folder of the run: checkpoint, log, weights and result; build/train/NAME for the "
              "settings NAME.ini unless given"},
+    {.name = "check",
+     .kind = MRA_CLI_FLAG,
+     .offset = offsetof(train_arguments, check),
+     .help = "only say whether the settings are accepted and the data there, and how many "
+             "weights the "
+             "model has"},
+    {.name = "estimate",
+     .kind = MRA_CLI_FLAG,
+     .offset = offsetof(train_arguments, estimate),
+     .help = "--check, and time a few passes on random tokens: what the run would take here"},
     {0}};
 
-static const char *const synopsis[] = {"FILE.ini [SECTION.KEY=VALUE]... [--out DIR]", NULL};
+static const char *const synopsis[] = {"FILE.ini [SECTION.KEY=VALUE]... [--out DIR]",
+                                       "FILE.ini [SECTION.KEY=VALUE]... --check | --estimate",
+                                       NULL};
 static const char *const description[] = {
     "Trains a classifier of sequences with any of the attention methods. FILE.ini holds the "
     "settings in the sections [data], [model], [attention] and [train] (experiments/*.ini are "
@@ -35,9 +49,15 @@ static const char *const description[] = {
     "the most frequent answer) and run.json. A run that was stopped, or killed, goes on from "
     "its "
     "checkpoint when the same command is given again, and ends with the same bits.",
+    "--check and --estimate train nothing and write nothing but a table of two columns: "
+    "weights, "
+    "whether the data are there, and for --estimate the seconds of a step, of an evaluated "
+    "example, "
+    "and the hours of the whole run on this machine as busy as it is.",
     NULL};
 static const char *const examples[] = {
     "mra train experiments/listops-laptop.ini",
+    "mra train experiments/listops-laptop.ini --estimate",
     "mra train experiments/listops-laptop.ini attention.method=mra2s attention.blocks=2 "
     "--out build/train/sparse",
     NULL};
@@ -108,6 +128,21 @@ static void show_result(const mra_train_result *result, const char *folder)
            (long long)result->steps, result->seconds, result->weights, folder);
 }
 
+// --check and --estimate: a table on stdout.
+static mra_status check(const train_arguments *arguments, const mra_train_options *training,
+                        mra_device *device, mra_error *err)
+{
+    mra_train_check check;
+    mra_status status = mra_train_check_run(training, device, arguments->estimate, &check, err);
+    if (status != MRA_OK) return status;
+    printf("what\tvalue\nweights\t%zu\n", check.weights);
+    printf("data\t%s%s\n", check.present ? "present" : "absent: ", check.absent);
+    if (arguments->estimate)
+        printf("step_seconds\t%.6f\nevaluated_example_seconds\t%.6f\nhours\t%.4f\n",
+               check.step_seconds, check.example_seconds, check.seconds / 3600);
+    return MRA_OK;
+}
+
 static mra_status train(const train_arguments *arguments, int argc, char **argv, mra_error *err)
 {
     const mra_cli_common *common = &arguments->common;
@@ -121,8 +156,10 @@ static mra_status train(const train_arguments *arguments, int argc, char **argv,
     mra_status status = mra_settings_create(&settings, err);
     if (status == MRA_OK) status = read_settings(arguments, settings, &training, err);
     if (status == MRA_OK) status = mra_cli_device(&device, common, err);
+    const bool only_look = arguments->check || arguments->estimate;
+    if (status == MRA_OK && only_look) status = check(arguments, &training, device, err);
     if (status == MRA_OK) status = mra_record_create(&record, argc, argv, err);
-    if (status == MRA_OK) {
+    if (status == MRA_OK && !only_look) {
         mra_record_settings(record, settings);
         mra_record_number(record, "seed", (double)training.seed);
         mra_record_number(record, "threads", device->threads);

@@ -24,6 +24,8 @@ typedef struct task {
     int vocabulary, classes;
     bool pairs;
     mra_status (*open)(mra_dataset *data, const mra_dataset_options *options, mra_error *err);
+    // Whether the files are there; NULL: none are needed.
+    mra_status (*find)(const mra_dataset_options *options, mra_error *err);
 } task;
 
 static mra_status open_listops(mra_dataset *, const mra_dataset_options *, mra_error *);
@@ -32,6 +34,11 @@ static mra_status open_image(mra_dataset *, const mra_dataset_options *, mra_err
 static mra_status open_pathfinder(mra_dataset *, const mra_dataset_options *, mra_error *);
 static mra_status open_retrieval(mra_dataset *, const mra_dataset_options *, mra_error *);
 static mra_status open_same_film(mra_dataset *, const mra_dataset_options *, mra_error *);
+static mra_status find_listops(const mra_dataset_options *, mra_error *);
+static mra_status find_text(const mra_dataset_options *, mra_error *);
+static mra_status find_image(const mra_dataset_options *, mra_error *);
+static mra_status find_retrieval(const mra_dataset_options *, mra_error *);
+static mra_status find_same_film(const mra_dataset_options *, mra_error *);
 
 static const task tasks[] = {
     {{.name = "listops",
@@ -43,17 +50,20 @@ static const task tasks[] = {
      MRA_LISTOPS_VOCABULARY,
      MRA_LISTOPS_CLASSES,
      false,
-     open_listops},
+     open_listops,
+     find_listops},
     {{.name = "text", .maximum_length = 4000},
      MRA_IMDB_VOCABULARY,
      MRA_IMDB_CLASSES,
      false,
-     open_text},
+     open_text,
+     find_text},
     {{.name = "image", .held_out = 5000, .maximum_length = MRA_CIFAR_LENGTH},
      MRA_CIFAR_VOCABULARY,
      MRA_CIFAR_CLASSES,
      false,
-     open_image},
+     open_image,
+     find_image},
     {{.name = "pathfinder32",
       .train = 160000,
       .dev = 20000,
@@ -62,12 +72,14 @@ static const task tasks[] = {
      MRA_PATHFINDER_VOCABULARY,
      MRA_PATHFINDER_CLASSES,
      false,
-     open_pathfinder},
+     open_pathfinder,
+     NULL},
     {{.name = "retrieval", .maximum_length = 4000},
      MRA_RETRIEVAL_VOCABULARY,
      MRA_RETRIEVAL_CLASSES,
      true,
-     open_retrieval},
+     open_retrieval,
+     find_retrieval},
     {{.name = "same-film",
       .train = 147086,
       .dev = 18090,
@@ -76,7 +88,8 @@ static const task tasks[] = {
      MRA_RETRIEVAL_VOCABULARY,
      MRA_RETRIEVAL_CLASSES,
      true,
-     open_same_film},
+     open_same_film,
+     find_same_film},
 };
 enum { TASKS = sizeof tasks / sizeof tasks[0], MOST_CLASSES = 10 };
 
@@ -307,14 +320,15 @@ static mra_status open_pathfinder(mra_dataset *data, const mra_dataset_options *
 
 // ---- Pairs ----------------------------------------------------------------------------------
 
+static const char *const retrieval_files[MRA_SPLITS] = {
+    "new_aan_pairs.train.tsv", "new_aan_pairs.eval.tsv", "new_aan_pairs.test.tsv"};
+
 static mra_status open_retrieval(mra_dataset *data, const mra_dataset_options *options,
                                  mra_error *err)
 {
-    static const char *const names[MRA_SPLITS] = {
-        "new_aan_pairs.train.tsv", "new_aan_pairs.eval.tsv", "new_aan_pairs.test.tsv"};
     const size_t limits[MRA_SPLITS] = {options->train, options->dev, options->test};
     for (int s = 0; s < MRA_SPLITS; s++) {
-        const char *const wanted[] = {names[s], NULL};
+        const char *const wanted[] = {retrieval_files[s], NULL};
         mra_status status = mra_data_find("retrieval", wanted, options->folder,
                                           data->sources[s], sizeof data->sources[s], err);
         if (status == MRA_OK)
@@ -351,22 +365,68 @@ static mra_status open_same_film(mra_dataset *data, const mra_dataset_options *o
     return status;
 }
 
+// ---- Whether they are there -----------------------------------------------------------------
+
+static mra_status find_listops(const mra_dataset_options *options, mra_error *err)
+{
+    char path[1024];
+    for (int s = 0; options->folder && s < MRA_SPLITS; s++) {
+        const char *const wanted[] = {listops_files[s], NULL};
+        mra_status status =
+            mra_data_find("listops", wanted, options->folder, path, sizeof path, err);
+        if (status != MRA_OK) return status;
+    }
+    return MRA_OK;
+}
+
+static mra_status find_text(const mra_dataset_options *options, mra_error *err)
+{
+    char path[1024];
+    return mra_imdb_find(options->folder, path, sizeof path, err);
+}
+
+static mra_status find_image(const mra_dataset_options *options, mra_error *err)
+{
+    char path[1024];
+    return mra_cifar_find(options->folder, path, sizeof path, err);
+}
+
+static mra_status find_retrieval(const mra_dataset_options *options, mra_error *err)
+{
+    char path[1024];
+    for (int s = 0; s < MRA_SPLITS; s++) {
+        const char *const wanted[] = {retrieval_files[s], NULL};
+        mra_status status =
+            mra_data_find("retrieval", wanted, options->folder, path, sizeof path, err);
+        if (status != MRA_OK) return status;
+    }
+    return MRA_OK;
+}
+
+static mra_status find_same_film(const mra_dataset_options *options, mra_error *err)
+{
+    char reviews[1024], urls[1024];
+    return mra_same_film_find(options->folder, reviews, urls, err);
+}
+
 // ---- The interface --------------------------------------------------------------------------
+
+static mra_status unknown_name(const char *name, mra_error *err)
+{
+    char names[200] = "";
+    for (int i = 0; i < TASKS; i++) {
+        strcat(names, i == 0 ? "" : i + 1 < TASKS ? ", " : " or ");
+        strcat(names, tasks[i].defaults.name);
+    }
+    return mra_fail(err, MRA_BAD_INPUT, "data set \"%.80s\": expected %s", name, names);
+}
 
 mra_status mra_dataset_open(mra_dataset **data, const mra_dataset_options *options,
                             mra_error *err)
 {
     *data = NULL;
     const task *task = find_task(options->name);
-    if (!task) {
-        char names[200] = "";
-        for (int i = 0; i < TASKS; i++) {
-            strcat(names, i == 0 ? "" : i + 1 < TASKS ? ", " : " or ");
-            strcat(names, tasks[i].defaults.name);
-        }
-        return mra_fail(err, MRA_BAD_INPUT, "data set \"%.80s\": expected %s", options->name,
-                        names);
-    }
+    if (!task) return unknown_name(options->name, err);
     if (options->maximum_length < 1)
         return mra_fail(err, MRA_BAD_INPUT,
                         "data set %s: maximum length %d: expected 1 or more", options->name,
@@ -424,6 +484,22 @@ int mra_dataset_vocabulary(const mra_dataset *data)
 int mra_dataset_classes(const mra_dataset *data)
 {
     return data->task->classes;
+}
+
+mra_status mra_dataset_find(const mra_dataset_options *options, mra_error *err)
+{
+    const task *task = find_task(options->name);
+    if (!task) return unknown_name(options->name, err);
+    return task->find ? task->find(options, err) : MRA_OK;
+}
+
+mra_status mra_dataset_about(const char *name, int *vocabulary, int *classes, mra_error *err)
+{
+    const task *task = find_task(name);
+    if (!task) return unknown_name(name, err);
+    *vocabulary = task->vocabulary;
+    *classes = task->classes;
+    return MRA_OK;
 }
 
 bool mra_dataset_pairs(const char *name)

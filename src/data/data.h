@@ -77,6 +77,10 @@ mra_status mra_dataset_open(mra_dataset **data, const mra_dataset_options *optio
                             mra_error *err);
 void mra_dataset_free(mra_dataset *data);
 
+// Whether what mra_dataset_open() would read is there, without reading it: MRA_ABSENT as there, MRA_BAD_INPUT for an
+// unknown name. What is generated always is. Whether the files are whole is not looked at.
+mra_status mra_dataset_find(const mra_dataset_options *options, mra_error *err);
+
 size_t mra_dataset_count(const mra_dataset *data, mra_split split);
 // Example i of a split, i < count. The pointer lives as long as the data set.
 mra_example mra_dataset_get(const mra_dataset *data, mra_split split, size_t i);
@@ -85,6 +89,8 @@ const char *mra_dataset_name(const mra_dataset *data);
 int mra_dataset_vocabulary(const mra_dataset *data); // ids are below this; padding included
 int mra_dataset_classes(
     const mra_dataset *data); // listops and image 10, text and pathfinder32 2
+// Vocabulary and classes of a data set by its name, as above, without opening it; MRA_BAD_INPUT: unknown name.
+mra_status mra_dataset_about(const char *name, int *vocabulary, int *classes, mra_error *err);
 // Whether the examples of a data set have two sequences, by its name (false for unknown names).
 bool mra_dataset_pairs(const char *name);
 int mra_dataset_maximum_length(const mra_dataset *data); // no example is longer
