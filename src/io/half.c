@@ -78,3 +78,11 @@ void mra_halves_to_floats(float *values, const uint16_t *halves, size_t count)
 #endif
     for (; i < count; i++) values[i] = mra_half_to_float(halves[i]);
 }
+
+void mra_bfloats_to_floats(float *values, const uint16_t *bfloats, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        const uint32_t bits = (uint32_t)bfloats[i] << 16;
+        memcpy(&values[i], &bits, sizeof bits);
+    }
+}

@@ -20,4 +20,7 @@ float mra_half_to_float(uint16_t half);
 void mra_halves_from_floats(uint16_t *halves, const float *values, size_t count);
 void mra_halves_to_floats(float *values, const uint16_t *halves, size_t count);
 
+// Brain floats (bfloat16) are the upper halves of floats: 8 exponent bits, 7 fraction bits. Exact.
+void mra_bfloats_to_floats(float *values, const uint16_t *bfloats, size_t count);
+
 #endif

@@ -1,4 +1,4 @@
-// safetensors: named arrays of float32 or int32 and a few strings in one file.
+// safetensors: named arrays and a few strings in one file.
 //
 // Reading trusts nothing. The header says where each array lies, and a damaged or hostile header could say
 // anything: so its length is checked against the file, every range against its shape, and all ranges together must
@@ -14,6 +14,7 @@
 #include <string.h>
 
 #include "core/file.h"
+#include "io/half.h"
 
 #if defined(__BYTE_ORDER__) && __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__
 #error "safetensors files are little-endian; this machine is not"
@@ -39,7 +40,10 @@ mra_status mra_safetensors_create(mra_safetensors **file, mra_error *err)
 void mra_safetensors_free(mra_safetensors *file)
 {
     if (!file) return;
-    for (size_t i = 0; i < file->count; i++) free(file->tensor[i].name);
+    for (size_t i = 0; i < file->count; i++) {
+        free(file->tensor[i].name);
+        free(file->tensor[i].widened);
+    }
     free(file->tensor);
     free(file->content);
     json_decref(file->metadata);
@@ -48,11 +52,10 @@ void mra_safetensors_free(mra_safetensors *file)
 
 // ---- Building -------------------------------------------------------------------------------------
 
-enum { ELEMENT = 4 }; // bytes, of either type
+enum { ELEMENT = 4 }; // bytes, of either type that is written
 
-static mra_status add_tensor(mra_safetensors *file, const char *name, int rank,
-                             const int64_t *shape, const float *data, const int32_t *ints,
-                             mra_error *err)
+static mra_status add_tensor(mra_safetensors *file, const char *name, const char *type,
+                             int rank, const int64_t *shape, const void *values, mra_error *err)
 {
     if (mra_safetensors_find(file, name))
         return mra_fail(err, MRA_BAD_INPUT, "safetensors: two arrays named %s", name);
@@ -66,8 +69,10 @@ static mra_status add_tensor(mra_safetensors *file, const char *name, int rank,
         file->tensor = larger;
         file->room = room;
     }
-    mra_safetensor tensor = {
-        .name = strdup(name), .rank = rank, .size = 1, .data = data, .ints = ints};
+    mra_safetensor tensor = {.name = strdup(name), .rank = rank, .size = 1};
+    snprintf(tensor.type, sizeof tensor.type, "%.7s", type);
+    if (strcmp(type, "F32") == 0) tensor.data = values;
+    if (strcmp(type, "I32") == 0) tensor.ints = values;
     if (!tensor.name)
         return mra_fail(err, MRA_NO_MEMORY, "safetensors: no memory for %s", name);
     for (int i = 0; i < rank; i++) {
@@ -81,13 +86,13 @@ static mra_status add_tensor(mra_safetensors *file, const char *name, int rank,
 mra_status mra_safetensors_add(mra_safetensors *file, const char *name, int rank,
                                const int64_t *shape, const float *data, mra_error *err)
 {
-    return add_tensor(file, name, rank, shape, data, NULL, err);
+    return add_tensor(file, name, "F32", rank, shape, data, err);
 }
 
 mra_status mra_safetensors_add_ints(mra_safetensors *file, const char *name, int rank,
                                     const int64_t *shape, const int32_t *ints, mra_error *err)
 {
-    return add_tensor(file, name, rank, shape, NULL, ints, err);
+    return add_tensor(file, name, "I32", rank, shape, ints, err);
 }
 
 mra_status mra_safetensors_set(mra_safetensors *file, const char *key, const char *value,
@@ -103,8 +108,8 @@ static json_t *describe_tensor(const mra_safetensor *tensor, size_t from)
     json_t *shape = json_array();
     for (int i = 0; i < tensor->rank; i++)
         json_array_append_new(shape, json_integer((json_int_t)tensor->shape[i]));
-    return json_pack("{s:s, s:o, s:[I, I]}", "dtype", tensor->ints ? "I32" : "F32", "shape",
-                     shape, "data_offsets", (json_int_t)from,
+    return json_pack("{s:s, s:o, s:[I, I]}", "dtype", tensor->type, "shape", shape,
+                     "data_offsets", (json_int_t)from,
                      (json_int_t)(from + tensor->size * ELEMENT));
 }
 
@@ -166,20 +171,41 @@ static bool read_shape(const json_t *shape, mra_safetensor *tensor)
     return true;
 }
 
-// Adds one array of the header; its bytes begin at *from.
-static mra_status read_entry(mra_safetensors *file, const char *path, const char *name,
-                             const json_t *entry, size_t bytes, size_t *from, mra_error *err)
+// Bytes of an element of a type of the format, or 0.
+static size_t element_bytes(const char *type)
 {
-    const char *type = json_string_value(json_object_get(entry, "dtype"));
-    const bool ints = type && strcmp(type, "I32") == 0;
-    if (!ints && (!type || strcmp(type, "F32") != 0))
-        return mra_fail(err, MRA_BAD_INPUT, "%s: array %s has type %s, expected F32 or I32",
-                        path, name, type ? type : "none");
-    mra_safetensor tensor = {0};
-    if (!read_shape(json_object_get(entry, "shape"), &tensor))
-        return mra_fail(err, MRA_BAD_INPUT,
-                        "%s: array %s: shape is not a list of at most %d sizes", path, name,
-                        MRA_SAFETENSORS_RANK);
+    static const struct {
+        const char *name;
+        size_t bytes;
+    } types[] = {{"F32", 4}, {"I32", 4}, {"F16", 2},  {"BF16", 2},    {"F64", 8},
+                 {"I64", 8}, {"U64", 8}, {"U32", 4},  {"I16", 2},     {"U16", 2},
+                 {"I8", 1},  {"U8", 1},  {"BOOL", 1}, {"F8_E4M3", 1}, {"F8_E5M2", 1}};
+    for (size_t i = 0; type && i < sizeof types / sizeof *types; i++)
+        if (strcmp(type, types[i].name) == 0) return types[i].bytes;
+    return 0;
+}
+
+// Makes floats of an array of half precision.
+static mra_status widen(mra_safetensor *tensor, const char *path, const void *values,
+                        mra_error *err)
+{
+    const bool half = strcmp(tensor->type, "F16") == 0;
+    if (!half && strcmp(tensor->type, "BF16") != 0) return MRA_OK;
+    tensor->widened = malloc(tensor->size * sizeof *tensor->widened + 1);
+    if (!tensor->widened)
+        return mra_fail(err, MRA_NO_MEMORY, "%s: no memory for %s", path, tensor->name);
+    if (half)
+        mra_halves_to_floats(tensor->widened, values, tensor->size);
+    else
+        mra_bfloats_to_floats(tensor->widened, values, tensor->size);
+    tensor->data = tensor->widened;
+    return MRA_OK;
+}
+
+// Where the bytes of an array lie: *from to *to.
+static mra_status read_range(const json_t *entry, const char *path, const char *name,
+                             size_t bytes, size_t *from, size_t *to, mra_error *err)
+{
     const json_t *offsets = json_object_get(entry, "data_offsets");
     json_int_t begin = json_integer_value(json_array_get(offsets, 0));
     json_int_t end = json_integer_value(json_array_get(offsets, 1));
@@ -189,13 +215,34 @@ static mra_status read_entry(mra_safetensors *file, const char *path, const char
             "%s: array %s: data_offsets lie outside the %zu bytes of data (truncated "
             "file?)",
             path, name, bytes);
-    if ((size_t)(end - begin) != tensor.size * ELEMENT || begin % ELEMENT != 0)
-        return mra_fail(err, MRA_BAD_INPUT, "%s: array %s: %lld bytes do not fit its shape",
-                        path, name, (long long)(end - begin));
     *from = (size_t)begin;
-    const void *values = (const char *)file->content + begin;
-    return add_tensor(file, name, tensor.rank, tensor.shape, ints ? NULL : values,
-                      ints ? values : NULL, err);
+    *to = (size_t)end;
+    return MRA_OK;
+}
+
+// Adds one array of the header; its bytes are *from to *to.
+static mra_status read_entry(mra_safetensors *file, const char *path, const char *name,
+                             const json_t *entry, size_t bytes, size_t *from, size_t *to,
+                             mra_error *err)
+{
+    const char *type = json_string_value(json_object_get(entry, "dtype"));
+    const size_t element = element_bytes(type);
+    if (element == 0)
+        return mra_fail(err, MRA_BAD_INPUT, "%s: array %s has type %s, expected F32 or I32",
+                        path, name, type ? type : "none");
+    mra_safetensor tensor = {0};
+    if (!read_shape(json_object_get(entry, "shape"), &tensor))
+        return mra_fail(err, MRA_BAD_INPUT,
+                        "%s: array %s: shape is not a list of at most %d sizes", path, name,
+                        MRA_SAFETENSORS_RANK);
+    mra_status status = read_range(entry, path, name, bytes, from, to, err);
+    if (status != MRA_OK) return status;
+    if (*to - *from != tensor.size * element || *from % element != 0)
+        return mra_fail(err, MRA_BAD_INPUT, "%s: array %s: %zu bytes do not fit its shape",
+                        path, name, *to - *from);
+    const void *values = (const char *)file->content + *from;
+    status = add_tensor(file, name, type, tensor.rank, tensor.shape, values, err);
+    return status == MRA_OK ? widen(&file->tensor[file->count - 1], path, values, err) : status;
 }
 
 static int compare_sizes(const void *a, const void *b)
@@ -233,11 +280,9 @@ static mra_status read_header(mra_safetensors *file, const char *path, json_t *h
             file->metadata = json_incref(entry);
             continue;
         }
-        size_t from = 0, i = file->count;
-        status = read_entry(file, path, name, entry, bytes, &from, err);
+        size_t *at = range + 2 * file->count;
+        status = read_entry(file, path, name, entry, bytes, &at[0], &at[1], err);
         if (status != MRA_OK) break;
-        range[2 * i] = from;
-        range[2 * i + 1] = from + file->tensor[i].size * ELEMENT;
     }
     if (status == MRA_OK && !tiles_exactly(range, file->count, bytes))
         status = mra_fail(
@@ -352,9 +397,9 @@ mra_status mra_safetensors_fetch(const mra_safetensors *file, const char *path,
         return mra_fail(err, MRA_BAD_INPUT, "%s: array %s has shape %s, expected %s", path,
                         name, show_shape(stored->rank, stored->shape, found, sizeof found),
                         expected);
-    if (stored->ints)
-        return mra_fail(err, MRA_BAD_INPUT, "%s: array %s has type I32, expected F32", path,
-                        name);
+    if (!stored->data)
+        return mra_fail(err, MRA_BAD_INPUT, "%s: array %s has type %s, expected F32", path,
+                        name, stored->type);
     *values = stored->data;
     return MRA_OK;
 }

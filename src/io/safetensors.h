@@ -10,8 +10,9 @@
 // The format (github.com/huggingface/safetensors) is as plain as a format can be: eight bytes with the
 // length of a header, the header (JSON: for every name its type, shape and the range of its bytes, and
 // a table of strings under "__metadata__"), then the arrays themselves, little-endian, row-major, one after
-// another. Every framework reads it and nothing in it can be executed. Arrays of other types than F32 and I32 are
-// refused.
+// another. Every framework reads it and nothing in it can be executed. Written are F32 and I32; read as floats are F16 and
+// BF16 too. Arrays of other types (a checkpoint may hold a buffer of I64 that nobody needs) are listed with their shape,
+// without values.
 #ifndef MRA_IO_SAFETENSORS_H
 #define MRA_IO_SAFETENSORS_H
 
@@ -26,10 +27,13 @@ typedef struct mra_safetensor {
     char *name;
     int rank;
     int64_t shape[MRA_SAFETENSORS_RANK];
-    size_t size; // product of shape
-    // One of the two is set. Of a file that was read: owned by it; of one to be written: borrowed.
+    size_t size;  // product of shape
+    char type[8]; // "F32", "I32", ...: as the file has it
+    // One of the two is set, or neither (an array of another type). Of a file that was read: owned by it; of one to be
+    // written: borrowed.
     const float *data;
     const int32_t *ints;
+    float *widened; // the floats of an F16 or BF16 array, of the file's; otherwise NULL
 } mra_safetensor;
 
 typedef struct mra_safetensors mra_safetensors; // opaque: the content of one file
@@ -52,13 +56,13 @@ mra_status mra_safetensors_set(mra_safetensors *file, const char *key, const cha
 mra_status mra_safetensors_write(const mra_safetensors *file, const char *path, mra_error *err);
 
 // Reads a whole file. A truncated or damaged one, arrays that overlap, leave gaps or do not fit their
-// shape, and types other than F32 and I32 are MRA_BAD_INPUT naming the file and the array; MRA_IO when it cannot
-// be read.
+// shape, and types that the format does not have are MRA_BAD_INPUT naming the file and the array; MRA_IO when it
+// cannot be read. F16 and BF16 become float32 here, exactly.
 mra_status mra_safetensors_read(mra_safetensors **file, const char *path, mra_error *err);
 // Index from 0 until NULL, in the order of the header; and by name (NULL: not there).
 const mra_safetensor *mra_safetensors_at(const mra_safetensors *file, size_t index);
 const mra_safetensor *mra_safetensors_find(const mra_safetensors *file, const char *name);
-// The floats of the array `name`, which belong to the file. One that is missing, is not float32 or has another shape
+// The floats of the array `name`, which belong to the file. One that is missing, is not of float or has another shape
 // than `shape` is MRA_BAD_INPUT naming `path`, the array, what was found and what was expected.
 mra_status mra_safetensors_fetch(const mra_safetensors *file, const char *path,
                                  const char *name, int rank, const int *shape,

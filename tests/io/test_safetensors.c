@@ -161,6 +161,45 @@ static void test_fetch(void **state)
     mra_safetensors_free(file);
 }
 
+// Half precision is read as floats, bit for bit what the formats define; an array of another type is listed, not read.
+static void test_other_types(void **state)
+{
+    (void)state;
+    const char *header =
+        "{\"ids\":{\"dtype\":\"I64\",\"shape\":[2],\"data_offsets\":[0,16]},"
+        "\"half\":{\"dtype\":\"F16\",\"shape\":[3],\"data_offsets\":[16,22]},"
+        "\"brain\":{\"dtype\":\"BF16\",\"shape\":[3,1],\"data_offsets\":[22,28]},"
+        "\"whole\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[28,32]}}";
+    const uint16_t halves[3] = {0x3c00, 0xc500, 0x0001}; // 1, -5, 2^-24
+    const uint16_t brains[3] = {0x3fc0, 0xc2f7, 0x7f80}; // 1.5, -123.5, infinity
+    const float whole = 0.1f, *values;
+    char bytes[1024] = {0};
+    const uint64_t length = strlen(header);
+    memcpy(bytes, &length, 8);
+    memcpy(bytes + 8, header, length);
+    memcpy(bytes + 8 + length + 16, halves, 6);
+    memcpy(bytes + 8 + length + 22, brains, 6);
+    memcpy(bytes + 8 + length + 28, &whole, 4);
+    mra_error err;
+    mra_safetensors *file;
+    const char *path = scratch_write("types", bytes, 8 + length + 32);
+    assert_int_equal(mra_safetensors_read(&file, path, &err), MRA_OK);
+    assert_int_equal(mra_safetensors_fetch(file, "w", "half", 1, (int[]){3}, &values, NULL),
+                     MRA_OK);
+    assert_true(values[0] == 1 && values[1] == -5 && values[2] == 0x1p-24f);
+    assert_int_equal(mra_safetensors_fetch(file, "w", "brain", 2, (int[]){3, 1}, &values, NULL),
+                     MRA_OK);
+    assert_true(values[0] == 1.5f && values[1] == -123.5f && values[2] > 1e38f);
+    assert_int_equal(mra_safetensors_fetch(file, "w", "whole", 1, (int[]){1}, &values, NULL),
+                     MRA_OK);
+    assert_true(values[0] == whole);
+    const mra_safetensor *ids = mra_safetensors_find(file, "ids");
+    assert_true(ids && !ids->data && !ids->ints && ids->size == 2);
+    refuse_fetch(file, "ids", 1, (int[]){2},
+                 "w.safetensors: array ids has type I64, expected F32");
+    mra_safetensors_free(file);
+}
+
 static void refuse_bytes(const void *bytes, size_t count, const char *expected)
 {
     mra_error err = {0};
@@ -190,8 +229,11 @@ static void test_bad_headers(void **state)
     refuse_header("[1,2]", "not a JSON object");
     refuse_header("{\"a\":", "not a JSON object");
     refuse_header("{\"a\":3}", "array a has type none");
-    refuse_header("{\"a\":{\"dtype\":\"F16\",\"shape\":[4],\"data_offsets\":[0,8]}}",
-                  "array a has type F16, expected F32 or I32");
+    refuse_header("{\"a\":{\"dtype\":\"F12\",\"shape\":[4],\"data_offsets\":[0,8]}}",
+                  "array a has type F12, expected F32 or I32");
+    refuse_header("{\"a\":{\"dtype\":\"BF16\",\"shape\":[2],\"data_offsets\":[0,8]}}",
+                  "do not fit its shape");
+    refuse_header("{\"a\":{\"dtype\":\"F16\",\"shape\":[1],\"data_offsets\":[1,3]}}", "fit");
     refuse_header("{\"a\":{\"dtype\":\"F32\",\"shape\":[-2],\"data_offsets\":[0,8]}}", "shape");
     refuse_header("{\"a\":{\"dtype\":\"F32\",\"shape\":[2.0],\"data_offsets\":[0,8]}}",
                   "shape");
@@ -242,10 +284,15 @@ static void test_cannot_read_or_write(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_golden_write),  cmocka_unit_test(test_golden_read),
-        cmocka_unit_test(test_other_writers), cmocka_unit_test(test_bad_headers),
-        cmocka_unit_test(test_truncated),     cmocka_unit_test(test_cannot_read_or_write),
-        cmocka_unit_test(test_ints),          cmocka_unit_test(test_fetch),
+        cmocka_unit_test(test_golden_write),
+        cmocka_unit_test(test_golden_read),
+        cmocka_unit_test(test_other_writers),
+        cmocka_unit_test(test_other_types),
+        cmocka_unit_test(test_bad_headers),
+        cmocka_unit_test(test_truncated),
+        cmocka_unit_test(test_cannot_read_or_write),
+        cmocka_unit_test(test_ints),
+        cmocka_unit_test(test_fetch),
     };
     return cmocka_run_group_tests_name("io/safetensors", tests, scratch_make, scratch_remove);
 }
