@@ -1,4 +1,4 @@
-// The encoder of the Long-Range Arena experiments.
+// The encoder of all experiments.
 //
 // The paper compares attention methods inside one fixed network, so that nothing but the attention differs. With
 // $x_i$ the embedding of token $i$ plus the embedding of position $i$, both drawn from $N(0, 0.02^2)$, every
@@ -9,6 +9,14 @@
 //
 // where $\bar x$ is LayerNorm of $x$ at that place. After the last block comes one more LayerNorm, multiplied by
 // the mask, so that padding leaves nothing behind.
+//
+// RoBERTa is older than the habit of normalising first. Its blocks are post-norm (Vaswani et al., 2017),
+//
+// $$ x \leftarrow \mathrm{LN}(x + \mathrm{drop}(W_o\,\mathrm{Attention}(W_q x, W_k x, W_v x))), \qquad
+//    x \leftarrow \mathrm{LN}(x + \mathrm{drop}(W_2\,\mathrm{GELU}(W_1 x))), $$
+//
+// and nothing is left to normalise at the end. Both kinds have the same layers under the same names, so that one
+// function serves either: it normalises where the options say.
 //
 // An attention layer is made for one shape (batch, n), because it holds workspace for it. Batches of sequences of
 // different lengths come in several shapes, and each block therefore keeps a small cache of layers: the one for
@@ -59,12 +67,14 @@ static mra_status check_options(const mra_encoder_options *options, mra_error *e
     if (options->blocks < 1 || options->blocks > MRA_MAX_BLOCKS)
         return mra_fail(err, MRA_BAD_INPUT, "encoder: %d blocks, expected 1 to %d",
                         options->blocks, MRA_MAX_BLOCKS);
-    if (options->vocabulary < 1 || options->positions < 1 || options->dim < 1 ||
-        options->heads < 1 || options->head_dim < 1 || options->hidden < 1)
-        return mra_fail(
-            err, MRA_BAD_INPUT,
-            "encoder: vocabulary, positions, dim, heads, head_dim and hidden must be "
-            "at least 1");
+    if (options->vocabulary < 0)
+        return mra_fail(err, MRA_BAD_INPUT, "encoder: vocabulary %d, expected 0 or more",
+                        options->vocabulary);
+    if (options->positions < 1 || options->dim < 1 || options->heads < 1 ||
+        options->head_dim < 1 || options->hidden < 1)
+        return mra_fail(err, MRA_BAD_INPUT,
+                        "encoder: positions, dim, heads, head_dim and hidden must be at least "
+                        "1");
     if (!(options->dropout >= 0 && options->dropout < 1))
         return mra_fail(err, MRA_BAD_INPUT, "encoder: dropout %g, expected 0 <= dropout < 1",
                         options->dropout);
@@ -198,6 +208,19 @@ static mra_status try_attention(const mra_encoder *encoder, mra_error *err)
     return status;
 }
 
+static mra_status create_embeddings(mra_encoder *encoder, mra_parameters *parameters,
+                                    mra_error *err)
+{
+    const mra_encoder_options *options = &encoder->options;
+    const int dim = options->dim;
+    mra_status status =
+        mra_parameters_add(parameters, &encoder->tokens, "encoder.tokens", 2,
+                           (int[]){options->vocabulary, dim}, MRA_INITIAL_NORMAL, 0.02f, err);
+    if (status != MRA_OK) return status;
+    return mra_parameters_add(parameters, &encoder->positions, "encoder.positions", 2,
+                              (int[]){options->positions, dim}, MRA_INITIAL_NORMAL, 0.02f, err);
+}
+
 mra_status mra_encoder_create(mra_encoder **encoder, const mra_encoder_options *options,
                               mra_parameters *parameters, mra_error *err)
 {
@@ -208,19 +231,12 @@ mra_status mra_encoder_create(mra_encoder **encoder, const mra_encoder_options *
     if (!made) return mra_fail(err, MRA_NO_MEMORY, "encoder: no memory");
     made->options = *options;
     made->device = parameters->device;
-    int dim = options->dim;
-    status =
-        mra_parameters_add(parameters, &made->tokens, "encoder.tokens", 2,
-                           (int[]){options->vocabulary, dim}, MRA_INITIAL_NORMAL, 0.02f, err);
-    if (status == MRA_OK)
-        status = mra_parameters_add(parameters, &made->positions, "encoder.positions", 2,
-                                    (int[]){options->positions, dim}, MRA_INITIAL_NORMAL, 0.02f,
-                                    err);
+    if (options->vocabulary > 0) status = create_embeddings(made, parameters, err);
     for (int i = 0; i < options->blocks && status == MRA_OK; i++)
         status = create_block(made, parameters, i, err);
-    if (status == MRA_OK)
-        status = mra_norm_layer_create(&made->final_norm, parameters, "encoder.final_norm", dim,
-                                       err);
+    if (status == MRA_OK && !options->post_norm)
+        status = mra_norm_layer_create(&made->final_norm, parameters, "encoder.final_norm",
+                                       options->dim, err);
     if (status == MRA_OK) status = try_attention(made, err);
     if (status == MRA_OK)
         *encoder = made;
@@ -264,6 +280,21 @@ static mra_attention_layer *attention_for(mra_encoder *encoder, int block, int b
     return layer;
 }
 
+// x + y after a LayerNorm, if blocks are post-norm.
+static mra_tensor *add_residual(const mra_encoder *encoder, mra_tape *tape,
+                                const mra_norm_layer *norm, mra_tensor *x, mra_tensor *y)
+{
+    mra_tensor *sum = mra_add(tape, x, y);
+    return encoder->options.post_norm ? mra_norm_layer_apply(norm, tape, sum) : sum;
+}
+
+// What a layer is applied to: x, or its LayerNorm if blocks are pre-norm.
+static mra_tensor *layer_input(const mra_encoder *encoder, mra_tape *tape,
+                               const mra_norm_layer *norm, mra_tensor *x)
+{
+    return encoder->options.post_norm ? x : mra_norm_layer_apply(norm, tape, x);
+}
+
 // x + drop(W_o Attention(...)). Dropout sites: 0 is the embedding; block i has 2 i + 1 and 2 i + 2.
 static mra_tensor *attend(mra_encoder *encoder, int index, mra_tape *tape, mra_tensor *x,
                           const uint8_t *mask, int batch, int n)
@@ -273,48 +304,65 @@ static mra_tensor *attend(mra_encoder *encoder, int index, mra_tape *tape, mra_t
     mra_attention_layer *layer = attention_for(encoder, index, batch, n, &err);
     if (!layer) return mra_tape_fail(tape, err.status, "%s", err.message);
     int heads = encoder->options.heads;
-    mra_tensor *normal = mra_norm_layer_apply(&block->attention_norm, tape, x);
-    mra_tensor *q = mra_linear_layer_apply(&block->query, tape, normal);
-    mra_tensor *k = mra_linear_layer_apply(&block->key, tape, normal);
-    mra_tensor *v = mra_linear_layer_apply(&block->value, tape, normal);
+    mra_tensor *input = layer_input(encoder, tape, &block->attention_norm, x);
+    mra_tensor *q = mra_linear_layer_apply(&block->query, tape, input);
+    mra_tensor *k = mra_linear_layer_apply(&block->key, tape, input);
+    mra_tensor *v = mra_linear_layer_apply(&block->value, tape, input);
     q = block->projection[0] = mra_split_heads(tape, q, heads);
     k = block->projection[1] = mra_split_heads(tape, k, heads);
     v = block->projection[2] = mra_split_heads(tape, v, heads);
     mra_tensor *z = mra_attention_apply(layer, tape, q, k, v, mask);
     z = mra_linear_layer_apply(&block->out, tape, mra_merge_heads(tape, z));
     z = mra_dropout(tape, z, (float)encoder->options.dropout, 2 * (uint32_t)index + 1);
-    return mra_add(tape, x, z);
+    return add_residual(encoder, tape, &block->attention_norm, x, z);
 }
 
 // x + drop(W_2 GELU(W_1 ...)).
 static mra_tensor *feed_forward(mra_encoder *encoder, int index, mra_tape *tape, mra_tensor *x)
 {
     encoder_block *block = &encoder->block[index];
-    mra_tensor *h = mra_norm_layer_apply(&block->feed_forward_norm, tape, x);
+    mra_tensor *h = layer_input(encoder, tape, &block->feed_forward_norm, x);
     h = mra_gelu(tape, mra_linear_layer_apply(&block->expand, tape, h));
     h = mra_linear_layer_apply(&block->contract, tape, h);
     h = mra_dropout(tape, h, (float)encoder->options.dropout, 2 * (uint32_t)index + 2);
-    return mra_add(tape, x, h);
+    return add_residual(encoder, tape, &block->feed_forward_norm, x, h);
+}
+
+static bool fits(const mra_encoder *encoder, mra_tape *tape, int n)
+{
+    const int positions = encoder->options.positions;
+    if (n <= positions) return true;
+    mra_tape_fail(tape, MRA_BAD_INPUT,
+                  "encoder: a sequence of %d tokens, at most %d (positions)", n, positions);
+    return false;
+}
+
+mra_tensor *mra_encoder_run(mra_encoder *encoder, mra_tape *tape, mra_tensor *x,
+                            const uint8_t *mask, int batch, int n)
+{
+    if (!fits(encoder, tape, n)) return NULL;
+    encoder->passes++;
+    for (int i = 0; i < encoder->options.blocks; i++) {
+        x = attend(encoder, i, tape, x, mask, batch, n);
+        x = feed_forward(encoder, i, tape, x);
+    }
+    if (!encoder->options.post_norm) x = mra_norm_layer_apply(&encoder->final_norm, tape, x);
+    return mra_apply_mask(tape, x, mask);
 }
 
 mra_tensor *mra_encoder_apply(mra_encoder *encoder, mra_tape *tape, const int32_t *ids,
                               const uint8_t *mask, int batch, int n)
 {
     const mra_encoder_options *options = &encoder->options;
-    if (n > options->positions)
+    if (!fits(encoder, tape, n)) return NULL;
+    if (!encoder->tokens)
         return mra_tape_fail(tape, MRA_BAD_INPUT,
-                             "encoder: a sequence of %d tokens, at most %d (positions)", n,
-                             options->positions);
-    encoder->passes++;
+                             "encoder: token ids, but it was made without embeddings");
     mra_tensor *x = mra_embedding(tape, encoder->tokens, ids, (size_t)batch * (size_t)n);
     x = mra_reshape(tape, x, 3, (int[]){batch, n, options->dim});
     x = mra_add_positions(tape, x, encoder->positions, NULL);
     x = mra_dropout(tape, x, (float)options->dropout, 0);
-    for (int i = 0; i < options->blocks; i++) {
-        x = attend(encoder, i, tape, x, mask, batch, n);
-        x = feed_forward(encoder, i, tape, x);
-    }
-    return mra_apply_mask(tape, mra_norm_layer_apply(&encoder->final_norm, tape, x), mask);
+    return mra_encoder_run(encoder, tape, x, mask, batch, n);
 }
 
 const mra_tensor *mra_encoder_projection(const mra_encoder *encoder, int block, int which)

@@ -1,8 +1,11 @@
-// The encoder of the Long-Range Arena experiments: embeddings, then pre-norm blocks of attention and a
-// feed-forward net.
+// The encoder of all experiments: embeddings, then blocks of attention and a feed-forward net.
+//
+// The Long-Range Arena classifiers and the image classifier are pre-norm, RoBERTa (nn/roberta.h) is post-norm. A model
+// with embeddings of another kind makes an encoder of vocabulary 0 and hands it vectors.
 #ifndef MRA_NN_ENCODER_H
 #define MRA_NN_ENCODER_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "attention/attention.h"
@@ -13,12 +16,14 @@
 enum { MRA_MAX_BLOCKS = 48, MRA_ATTENTION_SETTINGS = MRA_METHOD_OPTIONS };
 
 typedef struct mra_encoder_options {
-    int vocabulary; // token ids are below this
+    int vocabulary; // token ids are below this; 0: no embeddings in here (mra_encoder_run)
     int positions;  // the longest sequence (rows of the table of positions)
     int dim;        // width of the residual stream
     int heads, head_dim;
     int hidden; // width of the feed-forward net
     int blocks; // how many
+    bool
+        post_norm; // LayerNorm after each residual sum, none at the end; otherwise before, and at the end
     double dropout;
     uint64_t seed; // of initial values and of attention methods that draw
 
@@ -41,6 +46,10 @@ void mra_encoder_free(mra_encoder *encoder);
 // token, 0 for padding; NULL for no padding. Both must live until the tape is reset.
 mra_tensor *mra_encoder_apply(mra_encoder *encoder, mra_tape *tape, const int32_t *ids,
                               const uint8_t *mask, int batch, int n);
+// The same from embeddings on: of x [batch, n, dim], to which the caller has applied its dropout (site 0; blocks draw
+// at sites 1 to 2 blocks).
+mra_tensor *mra_encoder_run(mra_encoder *encoder, mra_tape *tape, mra_tensor *x,
+                            const uint8_t *mask, int batch, int n);
 
 // Q (0), K (1) or V (2) of block `block` in the last pass, [batch, heads, n, head_dim]; valid until the tape is
 // reset.
