@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "cli/cli.h"
+#include "cli/data_imagenet.h"
 #include "core/file.h"
 #include "core/progress.h"
 #include "data/cifar.h"
@@ -80,8 +81,8 @@ const mra_cli_command mra_cli_command_data = {
             "prepare listops --out DIR [--train N] [--dev N] [--test N] "
             "[--min-length N] [--max-length N] [--seed S]",
             "prepare pathfinder32 --out DIR [--train N] [--dev N] [--test N] [--seed S]",
-            "prepare text|image --out DIR [--from DIR]", "verify text|image [--from DIR]",
-            "list [--from DIR]", NULL},
+            "prepare text|image|imagenet --out DIR [--from DIR]",
+            "verify text|image|imagenet [--from DIR]", "list [--from DIR]", NULL},
     .description =
         (const char *const[]){
             "prepare listops draws ListOps as the Long-Range Arena does and writes its files "
@@ -97,6 +98,19 @@ const mra_cli_command mra_cli_command_data = {
             "prepare text unpacks the IMDb reviews (aclImdb_v1.tar.gz or imdb-labelled.tar.xz) "
             "and prepare image the pictures of CIFAR-10 (cifar-10-binary.tar.gz or "
             "cifar10-jpeg.tar.xz) into one checksummed file that training reads at once.",
+            "prepare imagenet packs photographs in class folders (imagenet/{train,val}/CLASS/, "
+            "or the "
+            "archive tiny-imagenet-100.tar.xz) into one file imagenet.bin, which training maps "
+            "into "
+            "memory when data.folder names its folder. Pictures stay JPEG and keep their size. "
+            "The "
+            "folders train as they are; a copy helps where opening a million small files is "
+            "slow.",
+            "verify imagenet decodes every picture and names the first that is no grayscale or "
+            "RGB "
+            "JPEG (some of the official training files are CMYK and one is a PNG: convert "
+            "them), "
+            "and compares the counts with those of ILSVRC 2012.",
             "verify reads an archive to its end, checks every member, counts the examples, and "
             "compares its SHA-256 with that of the official one; status 2 when it is damaged "
             "or "
@@ -259,6 +273,7 @@ static void list(const arguments *a)
         printf("%s\t%s\t%s\t%s: %s\n", archives[i].name, present ? "present" : "absent",
                present ? path : err.message, archives[i].source, archives[i].official);
     }
+    mra_cli_imagenet_list(a->from);
     list_pairs(a);
 }
 
@@ -311,21 +326,27 @@ int mra_cli_data(int argc, char **argv)
         list(&a);
         return 0;
     }
-    const bool listops = strcmp(name, "listops") == 0;
+    const bool listops = strcmp(name, "listops") == 0, imagenet = strcmp(name, "imagenet") == 0;
     const bool drawn = listops || strcmp(name, "pathfinder32") == 0,
                verifies = strcmp(verb, "verify") == 0;
     const archive_row *row = find_archive(name);
-    if ((strcmp(verb, "prepare") != 0 && !verifies) || (!row && (verifies || !drawn)))
+    if ((strcmp(verb, "prepare") != 0 && !verifies) ||
+        (!row && !imagenet && (verifies || !drawn)))
         return mra_cli_misuse(&mra_cli_command_data,
                               "\"%s%s%s\": expected prepare listops or pathfinder32, "
-                              "prepare or verify with text or image, or list",
+                              "prepare or verify with text, image or imagenet, or list",
                               verb, *name ? " " : "", name);
     if (!verifies && !a.out)
         return mra_cli_misuse(&mra_cli_command_data, "prepare %s needs --out DIR", name);
     mra_error err = {0};
-    mra_status status = verifies  ? verify(&a, row, &err)
-                        : listops ? prepare_listops(&a, &err)
-                        : drawn   ? prepare_pathfinder(&a, &err)
-                                  : row->prepare(&a, &err);
+    const mra_cli_common *common = &a.common;
+    mra_status status =
+        imagenet && verifies
+            ? mra_cli_imagenet_verify(a.from, common->threads, common->quiet, &err)
+        : imagenet ? mra_cli_imagenet_prepare(a.from, a.out, common->quiet, &err)
+        : verifies ? verify(&a, row, &err)
+        : listops  ? prepare_listops(&a, &err)
+        : drawn    ? prepare_pathfinder(&a, &err)
+                   : row->prepare(&a, &err);
     return status == MRA_OK ? 0 : mra_cli_fail(&err);
 }

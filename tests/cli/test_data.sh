@@ -69,6 +69,30 @@ refuses 'verify of what is absent' 'neither cifar-10-binary.tar.gz nor cifar10-j
     "$mra" data verify image --from nowhere
 refuses 'verify of what has no archive' 'expected prepare listops' "$mra" data verify listops
 
+# Pictures in class folders. A program that makes JPEG is not at hand: two bytes are enough to be named and refused.
+mkdir -p photographs/train/eel photographs/val/eel
+echo ab >photographs/train/eel/1.JPEG
+cp photographs/train/eel/1.JPEG photographs/val/eel/2.JPEG
+passes 'data list with pictures' "$mra" data list --from photographs
+prints 'they are there' '^imagenet	present	photographs	'
+passes 'data list without' "$mra" data list --from nowhere
+prints 'or not, and why' '^imagenet	absent	.*imagenet.bin.*in the folder nowhere.*MRA_DATA'
+passes 'prepare imagenet' "$mra" data prepare imagenet --from photographs --out ready --quiet
+[ -s ready/imagenet.bin ]
+ok $? 'one prepared file of pictures'
+passes 'data list with the copy' "$mra" data list --from ready
+prints 'is found' '^imagenet	present	ready/imagenet.bin	'
+refuses 'verify of pictures that are none' 'ready/imagenet.bin: member train/eel/1.JPEG: no whole JPEG' \
+    "$mra" data verify imagenet --from ready --quiet
+refuses 'the same in folders' 'photographs/train/eel/1.JPEG: no whole JPEG' \
+    "$mra" data verify imagenet --from photographs --quiet
+refuses 'pictures that are absent' 'imagenet.bin' "$mra" data prepare imagenet --from nowhere --out x --quiet
+rm photographs/val/eel/2.JPEG
+refuses 'no validation pictures' 'no pictures in val/: expected val/CLASS/' \
+    "$mra" data prepare imagenet --from photographs --out x --quiet
+[ ! -e x/imagenet.bin ]
+ok $? 'and nothing is left'
+
 refuses 'text that is absent' 'neither aclImdb_v1.tar.gz nor .* in the folder nowhere' \
     "$mra" data prepare text --from nowhere --out x --quiet
 head -c 100 archives/aclImdb_v1.tar.gz >archives/cut && mv archives/cut archives/aclImdb_v1.tar.gz
