@@ -59,11 +59,14 @@ sources  := $(sort $(shell find src -name '*.c'))
 simt_c   := $(sort $(wildcard kernels/simt/*.c))
 kernels  := $(sort $(wildcard kernels/*.cu))
 simt_cu  := $(kernels) $(sort $(wildcard kernels/simt/*.cu))
+# With nvcc the same kernels also become device code, in the variant release.
+cuda_cu  := $(if $(NVCC),$(if $(filter release,$(VARIANT)),$(kernels) $(sort $(wildcard kernels/cuda/*.cu))))
 library  := src/core/error.c src/core/arena.c src/core/random.c src/core/parallel.c \
             src/tensor/gemm.c $(filter src/mra/%.c,$(sources))
 objects  := $(sources:%.c=$(out)/obj/%.o)
 cli      := $(filter $(out)/obj/src/cli/%,$(objects))
-inner    := $(filter-out $(cli),$(objects)) $(simt_c:%.c=$(out)/obj/%.o) $(simt_cu:%.cu=$(out)/simt/%.o)
+inner    := $(filter-out $(cli),$(objects)) $(simt_c:%.c=$(out)/obj/%.o) $(simt_cu:%.cu=$(out)/simt/%.o) \
+            $(cuda_cu:%.cu=$(out)/cuda/%.o)
 libmra_objects := $(library:%.c=$(out)/obj/%.o)
 
 tests_c    := $(sort $(shell find tests -name 'test_*.c'))
@@ -93,7 +96,20 @@ $(out)/simt/%.o: %.cu $(BUILD)/config.mk
 	@echo "  SIMT $<"
 	@$(CXX) $(simt_flags) -MMD -MP -c $< -o $@
 $(out)/obj/kernels/simt/watch.o: cflags += $(if $(filter release,$(VARIANT)),-DMRA_SIMT_WATCH)
--include $(shell find $(out)/obj $(out)/simt -name '*.d' 2>/dev/null)
+# For GPUs of compute capability 8.0 and 9.0, and PTX for later ones. A machine without a GPU compiles them too; the
+# device says that it is absent there.
+cuda_flags = -std=c++17 -O3 -gencode arch=compute_80,code=sm_80 -gencode arch=compute_90,code=sm_90 \
+             -gencode arch=compute_90,code=compute_90 -Xcompiler -fPIC,-fvisibility=hidden,-Wall \
+             -Isrc -Ikernels $(NVCCFLAGS)
+$(out)/cuda/%.o: %.cu $(BUILD)/config.mk
+	@mkdir -p $(@D)
+	@echo "  NVCC $<"
+	@$(NVCC) $(cuda_flags) -MMD -MP -c $< -o $@
+ifneq ($(cuda_cu),)
+$(out)/obj/src/tensor/device.o: cflags += -DMRA_HAVE_CUDA=1
+ALL_LIBS += $(CUDA_LIBS)
+endif
+-include $(shell find $(out)/obj $(out)/simt $(out)/cuda -name '*.d' 2>/dev/null)
 
 # The commit is compiled into one file, which is rebuilt when the commit changes.
 commit := $(shell git rev-parse --short=12 HEAD 2>/dev/null || echo unknown)$(shell git diff --quiet HEAD 2>/dev/null || echo +)

@@ -182,6 +182,38 @@ mra_status features_backward(mra_device *, const mra_feature_form *, const float
 mra_status divide_by_last(mra_device *, size_t, int, const float *, float *, mra_error *);
 mra_status divide_by_last_backward(mra_device *, size_t, int, const float *, const float *,
                                    const float *, float *, bool, mra_error *);
+// sequence.cu
+mra_status softmax_kept(mra_device *, size_t, int, int, int, const uint8_t *, const float *,
+                        float *, mra_error *);
+mra_status convolve(mra_device *, size_t, int, int, int, int, const float *, const float *,
+                    bool, float *, bool, mra_error *);
+mra_status convolve_backward_filter(mra_device *, size_t, int, int, int, int, const float *,
+                                    const float *, float *, mra_error *);
+mra_status segment_mean(mra_device *, size_t, int, int, int, int, const int32_t *,
+                        const float *, float *, mra_error *);
+mra_status segment_mean_backward(mra_device *, size_t, int, int, int, int, const int32_t *,
+                                 const float *, float *, bool, mra_error *);
+mra_status gaussian(mra_device *, size_t, int, int, int, const float *, const float *, float *,
+                    mra_error *);
+mra_status gaussian_backward(mra_device *, size_t, int, int, int, const float *, const float *,
+                             const float *, const float *, float *, bool, float *, bool,
+                             mra_error *);
+// inverse.cu
+mra_status identity_minus(mra_device *, size_t, int, float, const float *, float *,
+                          mra_error *);
+mra_status inverse_guess(mra_device *, int, bool, size_t, int, const float *, float *, float *,
+                         int32_t *, mra_error *);
+mra_status inverse_guess_backward(mra_device *, int, size_t, int, const float *, const float *,
+                                  const int32_t *, const float *, float *, mra_error *);
+mra_status keep_bounded(mra_device *, bool, size_t, size_t, float, const float *, const float *,
+                        float *, int32_t *, mra_error *);
+mra_status copy_chosen(mra_device *, size_t, size_t, const int32_t *, int, const float *,
+                       float *, bool, mra_error *);
+// band.cu
+mra_status band_sum(mra_device *, const mra_band_form *, const float *, const float *,
+                    const float *, float *, bool, mra_error *);
+mra_status join(mra_device *, size_t, int, const mra_join_operands *, mra_error *);
+mra_status join_backward(mra_device *, size_t, int, const mra_join_operands *, mra_error *);
 // optimiser.cu
 mra_status adamw(mra_device *, const mra_adamw *, size_t, float *, const float *, float *,
                  float *, mra_error *);

@@ -113,7 +113,22 @@ pkgs='openblas gsl inih jansson libarchive libpcre2-8 libjpeg zlib'
     else
         echo "setup: LIBXSMM not found: small products run on OpenBLAS (slower)" >&2
     fi
-    if command -v nvcc >/dev/null 2>&1; then nvcc=$(command -v nvcc); else nvcc=; fi
+    cuda_libs=
+    if command -v nvcc >/dev/null 2>&1; then
+        nvcc=$(command -v nvcc)
+        cuda=$(dirname "$(dirname "$(readlink -f "$nvcc")")")/lib64
+        if [ -e "$cuda/libcublasLt.so" ]; then
+            cuda_libs="-L$cuda -Wl,-rpath,$cuda -lcudart_static -lrt -ldl -lpthread -lstdc++"
+            echo "setup: CUDA $("$nvcc" --version | sed -n 's/.*release \([0-9.]*\).*/\1/p'): kernels are" \
+                "compiled for GPUs of compute capability 8.0, 9.0 and later" >&2
+        else
+            nvcc=
+            echo "setup: nvcc without cuBLASLt: no code for GPUs" >&2
+        fi
+    else
+        nvcc=
+        echo "setup: nvcc not found: no code for GPUs; the kernels are compiled for the host alone (tests)" >&2
+    fi
     width=
     if echo | ${CC:-cc} -march=native -mprefer-vector-width=512 -dM -E - 2>/dev/null | grep -q __AVX512F__; then
         width=-mprefer-vector-width=512
@@ -124,5 +139,6 @@ pkgs='openblas gsl inih jansson libarchive libpcre2-8 libjpeg zlib'
     echo "LIBMRA_LIBS := $xsmm $blas"
     echo "ALL_LIBS := $xsmm $libs"
     echo "NVCC := $nvcc"
+    echo "CUDA_LIBS := $cuda_libs"
 } >"$config.tmp"
 mv "$config.tmp" "$config"

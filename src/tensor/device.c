@@ -34,9 +34,9 @@ mra_status mra_cuda_open(mra_device **device, int threads, mra_error *err)
 {
     (void)threads;
     *device = NULL;
-    return mra_fail(
-        err, MRA_ABSENT,
-        "device 'cuda': this build has no CUDA: nvcc was not found when it was made");
+    return mra_fail(err, MRA_ABSENT,
+                    "device 'cuda': this build has no code for GPUs: nvcc was not found when "
+                    "it was made, or it is one for the sanitizers");
 }
 #endif
 
