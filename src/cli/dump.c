@@ -266,7 +266,7 @@ static mra_status load(dump *dump, mra_error *err)
                         "--length %" PRId64 ": the network of %s takes at most %d",
                         arguments->length, folder, positions);
     dump->n = (int)arguments->length;
-    mra_dataset_options data = dump->training.data;
+    mra_dataset_options data = dump->training.classify.data;
     data.threads = dump->device->threads;
     data.quiet = arguments->common.quiet;
     status = mra_dataset_open(&dump->data, &data, err);

@@ -38,9 +38,11 @@ static const char *const synopsis[] = {"FILE.ini [SECTION.KEY=VALUE]... [--out D
                                        "FILE.ini [SECTION.KEY=VALUE]... --check | --estimate",
                                        NULL};
 static const char *const description[] = {
-    "Trains a classifier of sequences with any of the attention methods. FILE.ini holds the "
-    "settings in the sections [data], [model], [attention] and [train] (experiments/*.ini are "
-    "examples; src/nn/train_options.h lists them all); SECTION.KEY=VALUE replaces one of them. "
+    "Trains a network for a task with any of the attention methods. FILE.ini holds the "
+    "settings in the sections [task], [data], [model], [attention] and [train] "
+    "(experiments/*.ini are "
+    "examples; src/nn/train_options.h and src/nn/task_*.h list them all); SECTION.KEY=VALUE "
+    "replaces one of them. "
     "--seed replaces train.seed.",
     "The folder receives checkpoint.safetensors, log.tsv, and at the end weights.safetensors "
     "(the "
@@ -121,9 +123,9 @@ static void show_result(const mra_train_result *result, const char *folder)
 {
     printf("split\texamples\taccuracy\tmost_frequent\tloss\n");
     printf("dev\t%lld\t%.4f\t%.4f\t%.4f\n", (long long)result->dev.examples,
-           result->dev.accuracy, result->dev_majority, result->dev.loss);
+           result->dev.metric[0], result->dev_majority, result->dev.loss);
     printf("test\t%lld\t%.4f\t%.4f\t%.4f\n", (long long)result->test.examples,
-           result->test.accuracy, result->test_majority, result->test.loss);
+           result->test.metric[0], result->test_majority, result->test.loss);
     printf("# step %lld of %lld, %.0f s, %zu weights, in %s\n", (long long)result->best_step,
            (long long)result->steps, result->seconds, result->weights, folder);
 }

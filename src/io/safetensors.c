@@ -102,6 +102,14 @@ mra_status mra_safetensors_set(mra_safetensors *file, const char *key, const cha
     return mra_fail(err, MRA_BAD_INPUT, "safetensors: the value of %s is not valid UTF-8", key);
 }
 
+mra_status mra_safetensors_set_number(mra_safetensors *file, const char *key, double value,
+                                      mra_error *err)
+{
+    char text[64];
+    snprintf(text, sizeof text, "%.17g", value);
+    return mra_safetensors_set(file, key, text, err);
+}
+
 // {"dtype": "F32", "shape": [...], "data_offsets": [from, to]}
 static json_t *describe_tensor(const mra_safetensor *tensor, size_t from)
 {

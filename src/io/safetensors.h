@@ -51,6 +51,9 @@ mra_status mra_safetensors_add_ints(mra_safetensors *file, const char *name, int
 // Sets a string of the metadata; key and value are copied.
 mra_status mra_safetensors_set(mra_safetensors *file, const char *key, const char *value,
                                mra_error *err);
+// The same for a number, in as many digits as a double needs.
+mra_status mra_safetensors_set_number(mra_safetensors *file, const char *key, double value,
+                                      mra_error *err);
 // Writes the file atomically (core/file.h). The header is padded with spaces so that the arrays begin at a
 // multiple of 64 bytes.
 mra_status mra_safetensors_write(const mra_safetensors *file, const char *path, mra_error *err);

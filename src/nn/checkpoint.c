@@ -14,7 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-static const char FORMAT[] = "mra training checkpoint 1";
+static const char FORMAT[] = "mra training checkpoint 2";
 
 // The fields of the state, by name.
 typedef struct field {
@@ -29,14 +29,21 @@ static const field fields[] = {
     {"log_bytes", offsetof(mra_train_state, log_bytes), false},
     {"seconds", offsetof(mra_train_state, seconds), true},
     {"interval_steps", offsetof(mra_train_state, interval_steps), false},
-    {"interval_correct", offsetof(mra_train_state, interval_correct), false},
+    {"interval_right", offsetof(mra_train_state, interval_right[0]), false},
+    {"interval_right_second", offsetof(mra_train_state, interval_right[1]), false},
     {"interval_examples", offsetof(mra_train_state, interval_examples), false},
     {"interval_tokens", offsetof(mra_train_state, interval_tokens), false},
     {"interval_loss", offsetof(mra_train_state, interval_loss), true},
     {"interval_seconds", offsetof(mra_train_state, interval_seconds), true},
     {"best_step", offsetof(mra_train_state, best_step), false},
-    {"best_accuracy", offsetof(mra_train_state, best_accuracy), true},
-    {"best_loss", offsetof(mra_train_state, best_loss), true},
+    {"best_examples", offsetof(mra_train_state, best.examples), false},
+    {"best_right", offsetof(mra_train_state, best.right[0]), false},
+    {"best_right_second", offsetof(mra_train_state, best.right[1]), false},
+    {"best_metric", offsetof(mra_train_state, best.metric[0]), true},
+    {"best_metric_second", offsetof(mra_train_state, best.metric[1]), true},
+    {"best_loss", offsetof(mra_train_state, best.loss), true},
+    {"lowest_loss", offsetof(mra_train_state, lowest_loss), true},
+    {"steps_above", offsetof(mra_train_state, steps_above), false},
 };
 enum { FIELDS = sizeof fields / sizeof *fields };
 

@@ -8,6 +8,7 @@
 #include "core/error.h"
 #include "nn/layers.h"
 #include "nn/optimiser.h"
+#include "nn/task.h"
 
 // Where a training stands, apart from weights and moments.
 typedef struct mra_train_state {
@@ -17,12 +18,18 @@ typedef struct mra_train_state {
     double seconds;    // spent in all runs together
 
     // Sums since the last row of the log.
-    int64_t interval_steps, interval_correct, interval_examples, interval_tokens;
+    int64_t interval_steps, interval_examples, interval_tokens;
+    int64_t interval_right[MRA_TASK_METRICS];
     double interval_loss, interval_seconds;
 
     // The best evaluation on dev so far.
     int64_t best_step; // -1: none
-    double best_accuracy, best_loss;
+    mra_evaluation best;
+
+    // Whether the run is going anywhere: the lowest loss of a step so far (infinite: none), and for how many steps in a
+    // row it has been far above that (train.diverge_factor).
+    double lowest_loss;
+    int64_t steps_above;
 } mra_train_state;
 
 // Writes `path` atomically: the parameters ("weight/..."), both moments ("moment1/...", "moment2/..."), the best

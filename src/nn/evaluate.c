@@ -1,7 +1,7 @@
-// Accuracy and loss of a classifier on held-out examples.
+// How well a network does its task on held-out examples.
 //
-// The loss of a batch is the mean over its labelled rows, so batches are weighted by how many they have: the sum over
-// batches, taken in their order, is the mean over examples.
+// The loss of a batch is the mean over what is counted in it, so batches are weighted by how much that is: the sum over
+// batches, taken in their order, is the mean over the split.
 
 #include "nn/evaluate.h"
 
@@ -16,30 +16,43 @@ mra_status mra_tape_value(mra_tape *tape, const mra_tensor *tensor, float *value
     return device->to_host(device, value, tensor->data, sizeof *value, err);
 }
 
-mra_status mra_evaluate(mra_classifier *classifier, mra_tape *tape, mra_batches *batches,
+static mra_status score_batch(mra_task *task, mra_tape *tape, const void *batch,
+                              mra_score *score, mra_error *err)
+{
+    float value = 0;
+    mra_tape_mode(tape, false, false, 0, 0);
+    const mra_tensor *loss = task->kind->loss(task, tape, batch, score);
+    mra_status status = mra_tape_value(tape, loss, &value, err);
+    mra_tape_reset(tape);
+    score->loss = (double)value;
+    return status;
+}
+
+mra_status mra_evaluate(mra_task *task, mra_tape *tape, mra_prefetch *prefetch, mra_split split,
                         const volatile sig_atomic_t *stop,
                         void (*report)(void *context, size_t done, size_t total), void *context,
                         mra_evaluation *evaluation, mra_error *err)
 {
     *evaluation = (mra_evaluation){0};
-    size_t total = mra_batches_count(batches);
-    mra_tape_mode(tape, false, false, 0, 0);
+    const size_t total = task->kind->batches(task, split);
     for (size_t i = 0; i < total; i++) {
         if (stop && *stop) return mra_fail(err, MRA_INTERRUPTED, "evaluation was interrupted");
-        const mra_batch *batch = mra_batches_evaluation(batches, i);
-        int correct = 0, labelled = 0;
-        for (int row = 0; row < batch->count; row++) labelled += batch->labels[row] >= 0;
-        mra_tensor *loss = mra_classifier_loss(classifier, tape, batch, &correct);
-        float value = 0;
-        mra_status status = mra_tape_value(tape, loss, &value, err);
-        mra_tape_reset(tape);
+        const mra_portion here = {.split = split, .index = i, .parts = 1};
+        const mra_portion next = {.split = split, .index = i + 1, .parts = 1};
+        const void *batch;
+        mra_score score;
+        mra_status status =
+            mra_prefetch_get(prefetch, &here, i + 1 < total ? &next : NULL, &batch, err);
+        if (status == MRA_OK) status = score_batch(task, tape, batch, &score, err);
         if (status != MRA_OK) return status;
-        evaluation->examples += labelled;
-        evaluation->correct += correct;
-        evaluation->loss += (double)value * labelled;
+        evaluation->examples += score.counted;
+        for (int k = 0; k < MRA_TASK_METRICS; k++) evaluation->right[k] += score.right[k];
+        evaluation->loss += score.loss * (double)score.counted;
         if (report) report(context, i + 1, total);
     }
-    evaluation->loss /= (double)evaluation->examples;
-    evaluation->accuracy = (double)evaluation->correct / (double)evaluation->examples;
+    const double examples = (double)evaluation->examples;
+    evaluation->loss /= examples;
+    for (int k = 0; k < MRA_TASK_METRICS; k++)
+        evaluation->metric[k] = (double)evaluation->right[k] / examples;
     return MRA_OK;
 }

@@ -1,23 +1,16 @@
-// Accuracy and loss of a classifier on held-out examples.
+// How well a network does its task on held-out examples.
 #ifndef MRA_NN_EVALUATE_H
 #define MRA_NN_EVALUATE_H
 
 #include <signal.h>
-#include <stdint.h>
 
 #include "core/error.h"
-#include "nn/batches.h"
-#include "nn/classifier.h"
+#include "nn/task.h"
 #include "tensor/tensor.h"
 
-typedef struct mra_evaluation {
-    int64_t examples, correct;
-    double accuracy, loss; // loss: mean cross-entropy in nats
-} mra_evaluation;
-
-// Runs the classifier, without dropout, over all evaluation batches. MRA_INTERRUPTED as soon as *stop (may be NULL)
-// is not 0. `report` (may be NULL) is called after every batch.
-mra_status mra_evaluate(mra_classifier *classifier, mra_tape *tape, mra_batches *batches,
+// Runs the network, without dropout, over all evaluation batches of a split (MRA_DEV or MRA_TEST). MRA_INTERRUPTED as
+// soon as *stop (may be NULL) is not 0. `report` (may be NULL) is called after every batch.
+mra_status mra_evaluate(mra_task *task, mra_tape *tape, mra_prefetch *prefetch, mra_split split,
                         const volatile sig_atomic_t *stop,
                         void (*report)(void *context, size_t done, size_t total), void *context,
                         mra_evaluation *evaluation, mra_error *err);

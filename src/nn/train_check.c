@@ -28,9 +28,10 @@ typedef struct sample {
 
 static int longest(const mra_train_options *options)
 {
-    const int positions = options->model.encoder.positions, multiple = options->multiple;
-    if (!options->bucketed) return positions;
-    const int n = (options->data.maximum_length + multiple - 1) / multiple * multiple;
+    const int positions = options->classify.model.encoder.positions,
+              multiple = options->classify.multiple;
+    if (!options->classify.bucketed) return positions;
+    const int n = (options->classify.data.maximum_length + multiple - 1) / multiple * multiple;
     return n < positions ? n : positions;
 }
 
@@ -103,7 +104,7 @@ static mra_status estimate(const mra_train_options *options, mra_classifier *mod
     if (status == MRA_OK) status = time_passes(model, tape, &sample.batch, true, &example, err);
     if (status == MRA_OK)
         status = time_passes(model, tape, &sample.batch, false, &check->example_seconds, err);
-    const mra_dataset_options *data = &options->data;
+    const mra_dataset_options *data = &options->classify.data;
     const double steps = (double)options->schedule.steps;
     const double rounds =
         (double)((options->schedule.steps + options->eval_every - 1) / options->eval_every);
@@ -119,18 +120,18 @@ static mra_status estimate(const mra_train_options *options, mra_classifier *mod
     return status;
 }
 
-mra_status mra_train_check_run(const mra_train_options *options, mra_device *device, bool timed,
-                               mra_train_check *check, mra_error *err)
+mra_status mra_classify_check(const mra_train_options *options, mra_device *device, bool timed,
+                              mra_train_check *check, mra_error *err)
 {
     *check = (mra_train_check){0};
     mra_classifier *model = NULL;
-    mra_classifier_options needed = options->model;
+    mra_classifier_options needed = options->classify.model;
     mra_error absent;
-    mra_status status =
-        mra_dataset_about(options->data.name, &needed.encoder.vocabulary, &needed.classes, err);
+    mra_status status = mra_dataset_about(options->classify.data.name,
+                                          &needed.encoder.vocabulary, &needed.classes, err);
     if (status != MRA_OK) return status;
-    needed.pairs = mra_dataset_pairs(options->data.name);
-    status = mra_dataset_find(&options->data, &absent);
+    needed.pairs = mra_dataset_pairs(options->classify.data.name);
+    status = mra_dataset_find(&options->classify.data, &absent);
     check->present = status == MRA_OK;
     if (status != MRA_OK && status != MRA_ABSENT)
         return mra_fail(err, status, "%s", absent.message);
@@ -141,4 +142,13 @@ mra_status mra_train_check_run(const mra_train_options *options, mra_device *dev
     if (timed) status = estimate(options, model, device, check, err);
     mra_classifier_free(model);
     return status;
+}
+
+mra_status mra_train_check_run(const mra_train_options *options, mra_device *device, bool timed,
+                               mra_train_check *check, mra_error *err)
+{
+    *check = (mra_train_check){0};
+    if (options->task->check) return options->task->check(options, device, timed, check, err);
+    return mra_fail(err, MRA_BAD_INPUT, "trainings of the task %s cannot be checked",
+                    options->task->name);
 }

@@ -31,10 +31,14 @@ static mra_status read_options(const mra_safetensors *file, const char *path,
     mra_status status = mra_train_options_restore(settings, text, err);
     if (status == MRA_OK) status = mra_train_options_read(options, settings, err);
     if (status != MRA_OK) return mra_fail_within(err, "%s", path);
-    status = read_count(file, path, "vocabulary", &options->model.encoder.vocabulary, err);
+    if (options->task != &mra_task_classify)
+        return mra_fail(err, MRA_BAD_INPUT, "%s: weights of the task %s, expected classify",
+                        path, options->task->name);
+    status =
+        read_count(file, path, "vocabulary", &options->classify.model.encoder.vocabulary, err);
     if (status == MRA_OK)
-        status = read_count(file, path, "classes", &options->model.classes, err);
-    options->model.pairs = mra_dataset_pairs(options->data.name);
+        status = read_count(file, path, "classes", &options->classify.model.classes, err);
+    options->classify.model.pairs = mra_dataset_pairs(options->classify.data.name);
     return status;
 }
 
@@ -52,7 +56,7 @@ mra_status mra_train_load(const char *folder, mra_device *device, mra_settings *
     float *values = NULL;
     status = read_options(file, path, settings, options, err);
     if (status == MRA_OK)
-        status = mra_classifier_create(classifier, &options->model, device, err);
+        status = mra_classifier_create(classifier, &options->classify.model, device, err);
     if (status == MRA_OK) {
         const mra_parameters *parameters = &(*classifier)->parameters;
         values = malloc(parameters->size * sizeof *values);

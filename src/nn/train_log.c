@@ -13,19 +13,27 @@
 #include <sys/file.h>
 #include <unistd.h>
 
-static const char HEADER[] =
-    "step\tsplit\tloss\taccuracy\tlearning_rate\ttokens_per_second\tseconds\n";
-
 static mra_status refused(const mra_train_log *log, mra_error *err)
 {
     return mra_fail(err, MRA_IO, "%s: cannot write: %s", log->path,
                     strerror(errno ? errno : EIO));
 }
 
-mra_status mra_train_log_open(mra_train_log *log, const char *path, int64_t *bytes,
-                              mra_error *err)
+// The first line; returns its length.
+static int64_t write_header(const mra_train_log *log)
 {
-    *log = (mra_train_log){0};
+    int bytes =
+        fprintf(log->stream, "step\tsplit\tloss\t%s\tlearning_rate\ttokens_per_second\tseconds",
+                log->kind->metric[0]);
+    for (int k = 1; log->kind->metric[k]; k++)
+        bytes += fprintf(log->stream, "\t%s", log->kind->metric[k]);
+    return bytes + fprintf(log->stream, "\n");
+}
+
+mra_status mra_train_log_open(mra_train_log *log, const char *path, const mra_task_kind *kind,
+                              int64_t *bytes, mra_error *err)
+{
+    *log = (mra_train_log){.kind = kind};
     if (strlen(path) >= sizeof log->path)
         return mra_fail(err, MRA_BAD_INPUT, "%.60s...: the name is too long", path);
     strcpy(log->path, path);
@@ -38,9 +46,8 @@ mra_status mra_train_log_open(mra_train_log *log, const char *path, int64_t *byt
                         path);
     if (*bytes == 0) {
         if (ftruncate(descriptor, 0) != 0) return refused(log, err);
-        fputs(HEADER, log->stream);
+        *bytes = write_header(log);
         if (fflush(log->stream) != 0) return refused(log, err);
-        *bytes = (int64_t)strlen(HEADER);
         return MRA_OK;
     }
     if (fseeko(log->stream, 0, SEEK_END) != 0) return refused(log, err);
@@ -61,9 +68,11 @@ mra_status mra_train_log_row(mra_train_log *log, const mra_log_row *row, int64_t
                              mra_error *err)
 {
     errno = 0;
-    fprintf(log->stream, "%" PRId64 "\t%s\t%.6f\t%.6f\t%.6g\t%.0f\t%.2f\n", row->step,
-            row->split, row->loss, row->accuracy, row->learning_rate, row->tokens_per_second,
+    fprintf(log->stream, "%" PRId64 "\t%s\t%.6f\t%.6f\t%.6g\t%.0f\t%.2f", row->step, row->split,
+            row->loss, row->metric[0], row->learning_rate, row->tokens_per_second,
             row->seconds);
+    for (int k = 1; log->kind->metric[k]; k++) fprintf(log->stream, "\t%.6f", row->metric[k]);
+    fputc('\n', log->stream);
     if (fflush(log->stream) != 0) return refused(log, err);
     *bytes = (int64_t)ftello(log->stream);
     return MRA_OK;

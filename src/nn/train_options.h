@@ -8,37 +8,40 @@
 
 #include "core/error.h"
 #include "core/settings.h"
-#include "data/data.h"
-#include "nn/classifier.h"
 #include "nn/optimiser.h"
 #include "nn/schedule.h"
+#include "nn/task.h"
+#include "nn/task_classify.h"
 
-// Sections and keys, with the defaults of the published Long-Range Arena settings where these are the same for
-// all of its tasks (paper/published/lra_tasks.tsv):
+// Sections and keys of every training. Defaults are those of the published Long-Range Arena settings where they are
+// the same for all of its tasks (paper/published/lra_tasks.tsv):
 //
-//     [data]      name (listops | text), folder, train, dev, test, held_out, minimum_length, maximum_length, seed:
-//                 see data/data.h for their meaning and defaults
-//     [model]     dim 64, heads 2, head_dim 32, layers 2, hidden 128, dropout 0.1, pooling all | tokens,
-//                 positions (the power of two at or above maximum_length)
-//     [attention] method exact, and the options of that method (`mra methods NAME`)
-//     [train]     steps 5000, batch 32, batching padded | bucketed, multiple 32, learning_rate 1e-4, warmup 1000,
-//                 anneal linear | cosine, weight_decay 0, clip 0 (largest norm of the gradient; 0: no clipping),
-//                 log_every 50, eval_every 500, dev_examples 0, test_examples 0 (0: all of the split; else drawn),
-//                 checkpoint_every 200, seed 1,
-//                 evaluate held_out | training (training: dev and test are the training examples, to see them learned by heart)
-typedef struct mra_train_options {
-    mra_dataset_options data;     // its strings belong to the settings
-    mra_classifier_options model; // vocabulary and classes: from the data, once they are open
+//     [task]      name classify; what it reads beside is in its header (nn/task_classify.h, ...)
+//     [train]     steps 5000, batch 32 (sequences of one update), accumulate 1 (the parts that a batch is computed in),
+//                 learning_rate 1e-4, warmup 1000, anneal linear | cosine, weight_decay 0,
+//                 clip 0 (largest norm of the gradient; 0: no clipping), log_every 50, eval_every 500,
+//                 dev_examples 0, test_examples 0 (0: all of the split; else drawn), checkpoint_every 200, seed 1,
+//                 prefetch (yes: batches are prepared one ahead by a thread; the default depends on the task),
+//                 diverge_factor 0, diverge_steps 100 (the run ends when the loss has been above diverge_factor times the
+//                 lowest loss so far for diverge_steps steps in a row; 0: never)
+//
+// How often checkpoints are written and who prepares a batch decides nothing about the result.
+struct mra_train_options {
+    const mra_task_kind *task;
+    union { // the task's own settings, by its name
+        mra_classify_options classify;
+    };
     mra_schedule schedule;
     mra_optimiser_options optimiser;
     double clip;
-    int batch, multiple;
-    bool bucketed;
-    bool memorise; // evaluate on the training examples, in place of dev and test
+    int batch, accumulate;
     int64_t log_every, eval_every, checkpoint_every;
     size_t dev_examples, test_examples;
+    double diverge_factor;
+    int64_t diverge_steps;
     uint64_t seed;
-} mra_train_options;
+    bool prefetch;
+};
 
 // Reads every setting and refuses unknown ones. `settings` must outlive the options.
 mra_status mra_train_options_read(mra_train_options *options, mra_settings *settings,

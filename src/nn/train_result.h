@@ -6,7 +6,7 @@
 #include <stdint.h>
 
 #include "core/error.h"
-#include "nn/evaluate.h"
+#include "nn/task.h"
 
 typedef struct mra_train_result {
     mra_evaluation dev, test;           // of the weights that did best on dev
@@ -16,11 +16,12 @@ typedef struct mra_train_result {
     double seconds;
 } mra_train_result;
 
-// Two rows, dev and test, with the columns split, examples, accuracy, loss, majority, step (of the best weights),
-// steps, weights and seconds. Written atomically.
-mra_status mra_train_result_write(const char *path, const mra_train_result *result,
-                                  mra_error *err);
+// Two rows, dev and test, with the columns split, examples, the first metric of the task, loss, majority, step (of the
+// best weights), steps, weights, seconds and the other metrics. Written atomically.
+mra_status mra_train_result_write(const char *path, const mra_task_kind *kind,
+                                  const mra_train_result *result, mra_error *err);
 // Reads it back; MRA_BAD_INPUT names what is missing.
-mra_status mra_train_result_read(const char *path, mra_train_result *result, mra_error *err);
+mra_status mra_train_result_read(const char *path, const mra_task_kind *kind,
+                                 mra_train_result *result, mra_error *err);
 
 #endif

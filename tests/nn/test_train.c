@@ -16,6 +16,7 @@
 #include "../core/scratch.h"
 #include "core/file.h"
 #include "io/tsv.h"
+#include "nn/evaluate.h"
 #include "nn/train.h"
 
 // A small training; later lines replace earlier ones.
@@ -115,10 +116,11 @@ static void test_settings_text(void **state)
 {
     (void)state;
     const char *const lines[] = {
-        "attention.method=mra2",   "attention.blocks=3",     "model.dropout=0.125",
-        "train.anneal=cosine",     "train.weight_decay=0.3", "train.clip=0.7",
-        "model.pooling=all",       "data.seed=99",           "train.seed=123456789012345",
-        "train.evaluate=training", "data.folder=some where", NULL};
+        "attention.method=mra2",    "attention.blocks=3",     "model.dropout=0.125",
+        "train.anneal=cosine",      "train.weight_decay=0.3", "train.clip=0.7",
+        "model.pooling=all",        "data.seed=99",           "train.seed=123456789012345",
+        "train.evaluate=training",  "data.folder=some where", "train.accumulate=4",
+        "train.diverge_factor=2.5", "train.diverge_steps=7",  NULL};
     char text[2000], again[2000];
     mra_error err;
     setup one, two = {0};
@@ -133,8 +135,8 @@ static void test_settings_text(void **state)
     assert_int_equal(mra_train_options_read(&two.options, two.settings, &err), MRA_OK);
     mra_train_options_text(&two.options, again, sizeof again);
     assert_string_equal(text, again);
-    assert_true(two.options.clip == 0.7 && two.options.model.encoder.dropout == 0.125);
-    assert_string_equal(two.options.model.encoder.setting[0], "blocks=3");
+    assert_true(two.options.clip == 0.7 && two.options.classify.model.encoder.dropout == 0.125);
+    assert_string_equal(two.options.classify.model.encoder.setting[0], "blocks=3");
     mra_settings_free(one.settings);
     mra_settings_free(two.settings);
 }
@@ -159,6 +161,8 @@ static void test_bad_settings(void **state)
     refuse_setting("train.warmup=25", "train.warmup");
     refuse_setting("model.positions=39", "model.positions=39");
     refuse_setting("model.dropout=1", "model.dropout");
+    refuse_setting("train.accumulate=9", "train.accumulate"); // of a batch of 8
+    refuse_setting("task.name=juggle", "expected one of classify");
 }
 
 static void refuse_run(const char *line, const char *expected)
@@ -199,8 +203,8 @@ static void learn_by_heart(const char *folder, const char *method)
     mra_train_result result;
     if (train(folder, lines, 2, NULL, &result, &err) != MRA_OK) fail_msg("%s", err.message);
     assert_int_equal(result.test.examples, 16);
-    assert_int_equal(result.test.correct, 16);
-    assert_true(result.test.accuracy == 1.0 && result.test.loss < 0.1);
+    assert_int_equal(result.test.right[0], 16);
+    assert_true(result.test.metric[0] == 1.0 && result.test.loss < 0.1);
     assert_true(result.test_majority < 0.8);
 }
 
@@ -314,17 +318,17 @@ static void test_finished(void **state)
     assert_int_equal(train("finished", NULL, 1, NULL, &second, &err), MRA_OK);
     mra_sha256_file(file_in("finished", "log.tsv"), after, NULL);
     assert_string_equal(before, after);
-    assert_int_equal(first.test.correct, second.test.correct);
+    assert_int_equal(first.test.right[0], second.test.right[0]);
     assert_int_equal(first.best_step, second.best_step);
     assert_int_equal(first.weights, second.weights);
-    assert_int_equal(first.dev.correct, second.dev.correct);
+    assert_int_equal(first.dev.right[0], second.dev.right[0]);
 
     // The weights that are left behind are those that were tested.
     setup loaded = {0};
     mra_device *device;
     mra_classifier *model;
-    mra_dataset *data;
-    mra_batches *batches;
+    mra_task *task;
+    mra_prefetch *prefetch;
     mra_tape *tape;
     mra_evaluation evaluation;
     assert_int_equal(mra_settings_create(&loaded.settings, &err), MRA_OK);
@@ -332,18 +336,22 @@ static void test_finished(void **state)
     if (mra_train_load(scratch_path("finished"), device, loaded.settings, &loaded.options,
                        &model, &err) != MRA_OK)
         fail_msg("%s", err.message);
-    loaded.options.data.quiet = true;
-    assert_int_equal(mra_dataset_open(&data, &loaded.options.data, &err), MRA_OK);
-    mra_batches_options plan = {4, 64, false, 1, 0};
-    assert_int_equal(mra_batches_create(&batches, data, MRA_TEST, 0, &plan, &err), MRA_OK);
+    const mra_task_run run = {.device = device, .quiet = true};
+    assert_int_equal(loaded.options.task->open(&task, &loaded.options, &run, &err), MRA_OK);
+    assert_int_equal(mra_prefetch_create(&prefetch, task, true, &err), MRA_OK);
     assert_int_equal(mra_tape_create(&tape, device, &err), MRA_OK);
-    assert_int_equal(mra_evaluate(model, tape, batches, NULL, NULL, NULL, &evaluation, &err),
-                     MRA_OK);
+    float *weights = calloc(task->parameters->size, sizeof *weights);
+    assert_int_equal(mra_parameters_to_host(&model->parameters, weights, &err), MRA_OK);
+    assert_int_equal(mra_parameters_from_host(task->parameters, weights, &err), MRA_OK);
+    free(weights);
+    assert_int_equal(
+        mra_evaluate(task, tape, prefetch, MRA_TEST, NULL, NULL, NULL, &evaluation, &err),
+        MRA_OK);
     assert_int_equal(evaluation.examples, first.test.examples);
-    assert_int_equal(evaluation.correct, first.test.correct);
+    assert_int_equal(evaluation.right[0], first.test.right[0]);
     mra_tape_free(tape);
-    mra_batches_free(batches);
-    mra_dataset_free(data);
+    mra_prefetch_free(prefetch);
+    task->kind->close(task);
     mra_classifier_free(model);
     mra_device_close(device);
     mra_settings_free(loaded.settings);
@@ -362,6 +370,47 @@ static void test_divergence(void **state)
     mra_error again = {0}; // it goes on from the same state to the same end
     assert_int_equal(train("diverged", lines, 2, NULL, NULL, &again), MRA_BAD_INPUT);
     assert_string_equal(err.message, again.message);
+}
+
+// A loss that stays above a multiple of its lowest ends the run at the same step, however often it is stopped before.
+static void test_going_nowhere(void **state)
+{
+    (void)state;
+    mra_error err = {0}, again = {0};
+    mra_table *table;
+    double step = 0;
+    const char *const lines[] = {"train.learning_rate=3", "train.diverge_factor=1.2",
+                                 "train.diverge_steps=4", NULL};
+    assert_int_equal(train("nowhere", lines, 1, NULL, NULL, &err), MRA_BAD_INPUT);
+    assert_non_null(strstr(err.message, "above 1.2 times its lowest"));
+    assert_int_equal(mra_table_read(&table, file_in("nowhere", "diverged.tsv"), NULL), MRA_OK);
+    assert_int_equal(mra_table_number(table, 0, 0, &step, NULL), MRA_OK);
+    assert_true(step >= 5 && step < 24);
+    mra_table_free(table);
+    assert_false(mra_file_exists(file_in("nowhere", "result.tsv")));
+    assert_int_equal(train("nowhere", lines, 2, NULL, NULL, &again), MRA_BAD_INPUT);
+    assert_string_equal(err.message, again.message);
+    const char *const patient[] = {"train.diverge_factor=1.2", "train.diverge_steps=24", NULL};
+    assert_int_equal(train("patient", patient, 1, NULL, NULL, &err), MRA_OK);
+}
+
+// Batches that a thread prepares, and a step in parts that is stopped now and then, change nothing.
+static void test_parts(void **state)
+{
+    (void)state;
+    mra_error err;
+    const char *const asked[] = {"train.accumulate=3", NULL};
+    const char *const ahead[] = {"train.accumulate=3", "train.prefetch=yes", NULL};
+    assert_int_equal(train("asked", asked, 1, NULL, NULL, &err), MRA_OK);
+    mra_status status = MRA_INTERRUPTED;
+    for (int i = 0; status == MRA_INTERRUPTED; i++) {
+        stop_after(1 + 5 * i);
+        status = train("ahead", ahead, 2, &stop, NULL, &err);
+    }
+    stop_after(0);
+    if (status != MRA_OK) fail_msg("%s", err.message);
+    same_file(file_in("asked", "weights.safetensors"), file_in("ahead", "weights.safetensors"));
+    same_log(file_in("asked", "log.tsv"), file_in("ahead", "log.tsv"));
 }
 
 // ---- Checkpoints that cannot be used --------------------------------------------------------------
@@ -475,6 +524,8 @@ int main(void)
         cmocka_unit_test(test_died_at_the_end),
         cmocka_unit_test(test_finished),
         cmocka_unit_test(test_divergence),
+        cmocka_unit_test(test_going_nowhere),
+        cmocka_unit_test(test_parts),
         cmocka_unit_test(test_foreign_checkpoints),
         cmocka_unit_test(test_damaged_checkpoints),
         cmocka_unit_test(test_locked),

@@ -1,0 +1,35 @@
+// The kinds of tasks.
+
+#include "nn/task.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "nn/task_classify.h"
+
+static const mra_task_kind *const kinds[] = {&mra_task_classify, NULL};
+
+const mra_task_kind *mra_task_known(int index)
+{
+    return kinds[index];
+}
+
+mra_status mra_task_find(const mra_task_kind **kind, const char *name, mra_error *err)
+{
+    char names[200] = "";
+    for (int i = 0; kinds[i]; i++) {
+        *kind = kinds[i];
+        if (strcmp(name, kinds[i]->name) == 0) return MRA_OK;
+        size_t used = strlen(names);
+        snprintf(names + used, sizeof names - used, "%s%s", i ? ", " : "", kinds[i]->name);
+    }
+    return mra_fail(err, MRA_BAD_INPUT, "task.name: %.60s is unknown, expected one of %s", name,
+                    names);
+}
+
+int mra_task_metrics(const mra_task_kind *kind)
+{
+    int count = 0;
+    while (kind->metric[count]) count++;
+    return count;
+}
