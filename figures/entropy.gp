@@ -40,7 +40,7 @@ do for [p=1:2] {
     set title title_of(p).(above(group(p)) eq '' ? '' : ', above: '.method_name(word(above(group(p)), 1)).' *')
     if (p == 1) { set ylabel "relative error of Z" } else { unset ylabel }
     set yrange [0:1.8]
-    set key top left Left reverse nobox maxrows 4 samplen 1 width -9 font ',11'
+    set key top left Left reverse nobox maxrows 4 samplen 1 width -6 font small_font
     plot for [m in present(group(p))] where(methods, 1, m) using ($3 + half):4 smooth unique \
         with linespoints linewidth (m[1:3] eq 'mra' ? 3 : 1.8) pointtype method_point(m) linecolor rgb method_colour(m) \
         title method_name(m).(method_learns(m) ? ' *' : '').(options_of(m) eq '-' ? '' : ', '.option_text(options_of(m))) noenhanced

@@ -26,6 +26,9 @@ blue = '#0072b2'; vermilion = '#d55e00'; purple = '#cc79a7'
 set border 3 linecolor rgb ink linewidth 1
 set tics nomirror out scale 0.6 textcolor rgb ink
 set xlabel textcolor rgb ink
+# The SVG terminal sets labels of axes half a line lower, where the source line is.
+if (format ne 'png') { set xlabel offset 0, 0.6 }
+small_font = format eq 'png' ? ',9' : ',12'
 set ylabel textcolor rgb ink
 set title textcolor rgb ink
 set key textcolor rgb ink samplen 2 spacing 1.15 noautotitle

@@ -40,6 +40,15 @@ chapters | while read -r chapter; do
     [ -z "$name" ] || echo "s|](#$name)|]($(page_of "$chapter")#$name)|g"
 done >"$pages/links.sed"
 
+# The links below a chapter: to the one before and the one after.
+turn_page() { # turn_page CHAPTER
+    before=$(chapters | grep -B 1 -xF "$1" | head -n 1) after=$(chapters | grep -A 1 -xF "$1" | tail -n 1)
+    echo '<p class="turn">'
+    if [ "$before" = "$1" ]; then echo '<span></span>'; else echo "<a rel=\"prev\" href=\"$(page_of "$before")\">← $(title "$before")</a>"; fi
+    if [ "$after" = "$1" ]; then echo '<span></span>'; else echo "<a rel=\"next\" href=\"$(page_of "$after")\">$(title "$after") →</a>"; fi
+    echo '</p>'
+}
+
 chapters | while read -r chapter; do
     page=$(page_of "$chapter")
     {
@@ -51,6 +60,7 @@ chapters | while read -r chapter; do
         done
         echo '</ol>'
     } >"$pages/nav.html"
+    turn=$(turn_page "$chapter")
     expand "$chapter" | sed -f "$pages/links.sed" |
         sed -E "s,\\]\\(((src|paper|kernels)/[^)]*)\\),](source/\\1.txt),g" |
         to_html "$book/$page" book "$(title "$chapter")" "$pages/nav.html" "$footer"

@@ -1,7 +1,8 @@
 #!/bin/sh
 # What report.sh and book.sh share: chapters to HTML by awk and pandoc, formulas as MathML, no network.
 #
-# Sourced, not run; the script that sources it sets these (folders; code=1: weave the sources in):
+# Sourced, not run; the script that sources it sets these (folders; code=1: weave the sources in), and may set scripts (the page
+# has book.js) and turn (links to the pages before and after):
 : "${root:?}" "${results:?}" "${figures:?}" "${code:?}"
 
 # The chapters in the order of the talk; those from 50 on (kernels, training, audit, the page with the sliders, symbols) are
@@ -33,7 +34,7 @@ to_html() {
         --to=html5 --wrap=none --mathml --section-divs --standalone --template="$root/paper/template.html" \
         --highlight-style=monochrome \
         --variable=kind:"$2" --metadata=pagetitle:"$3" --variable=nav:"$(cat "$4")" \
-        ${scripts:+--variable=scripts:yes} --variable=footer:"$5" --fail-if-warnings --output="$1.tmp"
+        ${scripts:+--variable=scripts:yes} ${turn:+"--variable=turn:$turn"} --variable=footer:"$5" --fail-if-warnings --output="$1.tmp"
     mv "$1.tmp" "$1"
 }
 

@@ -24,11 +24,11 @@ for goal in reproduce check bench audit book install clean; do
     tap_ok "make help names $goal" sh -c "make --no-print-directory help | grep -q 'make $goal'"
 done
 
-make --no-print-directory BUILD="${MRA_OUT%/*}" install DESTDIR="$work/root" PREFIX=/opt/mra >"$work/log" 2>&1
+make --no-print-directory BUILD="${MRA_OUT%/*}" install DESTDIR="$work/top" PREFIX=/opt/mra >"$work/log" 2>&1
 tap_is "make install" "$?" 0
 for file in bin/mra lib/libmra.a lib/libmra.so lib/pkgconfig/mra.pc include/mra/mra.h share/man/man1/mra.1 \
     share/man/man1/mra-attend.1; do
-    tap_ok "installed $file" test -e "$work/root/opt/mra/$file"
+    tap_ok "installed $file" test -e "$work/top/opt/mra/$file"
 done
 
 # A program that knows nothing but the installed files, linked both ways.
@@ -56,11 +56,11 @@ int main(void)
     return 0;
 }
 C
-export PKG_CONFIG_PATH="$work/root/opt/mra/lib/pkgconfig" PKG_CONFIG_SYSROOT_DIR="$work/root"
+export PKG_CONFIG_PATH="$work/top/opt/mra/lib/pkgconfig" PKG_CONFIG_SYSROOT_DIR="$work/top"
 # shellcheck disable=SC2046  # the flags are words
 cc "$work/use.c" -o "$work/shared" $(pkg-config --cflags --libs mra) >"$work/log" 2>&1
 tap_is "a program links the shared library" "$?" 0
-tap_is "and runs" "$(LD_LIBRARY_PATH=$work/root/opt/mra/lib "$work/shared")" 7.000
+tap_is "and runs" "$(LD_LIBRARY_PATH=$work/top/opt/mra/lib "$work/shared")" 7.000
 # shellcheck disable=SC2046
 cc "$work/use.c" -o "$work/static" -Wl,-Bstatic $(pkg-config --cflags --libs mra) -Wl,-Bdynamic \
     $(pkg-config --static --libs-only-other --libs-only-l mra | sed 's/-lmra//') >"$work/log" 2>&1

@@ -22,7 +22,7 @@ driver() { # driver NAME ARGUMENTS...: with small settings
     case $driver_name in
     wavelet) set -- --set points=9 "$@" ;;
     certificate) set -- --set 't=0.0625 1' --set 'budgets=0 1' "$@" ;;
-    optimal) set -- --set 'budgets=0.5 1' --set 'time_budgets=0.5 1' --set repeats=1 "$@" ;;
+    optimal) set -- --set 'budgets=0.5 1' --set 'time_budgets=0.5 1 2' --set repeats=1 "$@" ;;
     coefficient) set -- --set 'scales=16 8 4' --set boxes=20 --set block=16 --set 'budgets=0 1' "$@" ;;
     selection) set -- --set block=16 --set 'budgets=0.5 1 2 4' --set pictures=2 --set 'blocks=1 4' "$@" ;;
     illustration) set -- --set block=16 --set 'budgets=0 1 2 4' --set heads=near-64:0:0 "$@" ;;
@@ -113,6 +113,25 @@ gawk -F '\t' 'NR > 1 { e[$1 $2 $3 $7, $5, $6] = $9; head[$1 $2 $3 $7] }
         if (e[h, "oracle", "mu"] > e[h, "row", "mu"] + 1e-6 || e[h, "oracle", "mu"] > e[h, "spread", "mu"] + 1e-6) bad = 1 }
         exit bad || n != 4 }' out/optimal.tsv
 ok $? 'optimal: no ranking beats the oracle, and no boxes of two sides the best tree'
+
+# At equal time: read off the measured times and errors once more.
+gawk -F '\t' 'FNR == 1 { next }
+    FNR == NR { t[$1, $4, ++count[$1, $4]] = $6; e[$1, $4, count[$1, $4]] = $7; b[$1, $4, count[$1, $4]] = $5; next }
+    { k = ++seen[$1]; T = t[$1, "row", k]; rows++
+      bad += $3 != b[$1, "row", k] || far($4, T) || far($5, e[$1, "row", k])
+      x = y = "-"; n = count[$1, "spread"]
+      for (i = 1; i < n; i++) {
+          low = t[$1, "spread", i]; high = t[$1, "spread", i + 1]
+          if ((low - T) * (high - T) > 0) continue
+          w = (T - low) / (high - low); x = b[$1, "spread", i] * (1 - w) + b[$1, "spread", i + 1] * w
+          y = exp(log(e[$1, "spread", i]) * (1 - w) + log(e[$1, "spread", i + 1]) * w); break
+      }
+      if (x == "-" && t[$1, "spread", n] < T) { x = b[$1, "spread", n]; y = e[$1, "spread", n] }
+      if (x == "-") bad += $6 != "-" || $7 != "-"
+      else bad += far($6, x) || far($7, y) }
+    function far(p, q,   d) { d = p - q; return (d < 0 ? -d : d) > 1e-6 * (q < 0 ? -q : q) }
+    END { print "# " rows + 0 " rows, " bad + 0 " apart"; exit !(rows == 3 && !bad) }' out/optimal-time.tsv out/optimal-equal-time.tsv
+ok $? 'optimal: what the better ranking reaches in the same time'
 
 [ "$(column out/certificate.tsv violated | sort -u)" = 0 ] && [ "$(column out/certificate-tolerance.tsv head | wc -l)" -eq 8 ]
 ok $? 'certificate: no row is farther off than its bound'
