@@ -16,6 +16,7 @@
 #include "core/core.h"
 #include "core/random.h"
 #include "data/bpe.h"
+#include "tokeniser.h"
 
 enum { MERGES = 150, FIRST_BYTE = 4, FIRST_MERGE = FIRST_BYTE + 256 };
 static mra_error err;
@@ -26,20 +27,6 @@ static mra_error err;
 static struct {
     int left[MERGES], right[MERGES], count;
 } trained;
-
-static void name_of_byte(int byte, char *text)
-{
-    int point = byte, shift = 0;
-    for (int b = 0; b <= byte; b++) {
-        const int plain = (b >= 33 && b <= 126) || (b >= 161 && b <= 172) || b >= 174;
-        if (b == byte && !plain) point = 256 + shift;
-        shift += !plain;
-    }
-    if (point < 128)
-        sprintf(text, "%c", point);
-    else
-        sprintf(text, "%c%c", 192 + point / 64, 128 + point % 64);
-}
 
 static void name_of_token(int token, char *text)
 {
@@ -98,16 +85,6 @@ static const char sample[] = "the theatre then there these lines thin thick this
                              "... it's it's they'll they'll   "
                              "aaaaaaaa aaaaaa aaaa    \n\n\n  \t\t -- --- ---- the the the "
                              "sing sang song songs singing lines";
-
-static void put_json_string(FILE *file, const char *text)
-{
-    fputc('"', file);
-    for (; *text; text++) {
-        if (*text == '"' || *text == '\\') fputc('\\', file);
-        fputc(*text, file);
-    }
-    fputc('"', file);
-}
 
 static void write_vocabulary(void)
 {
