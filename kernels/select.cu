@@ -21,6 +21,7 @@
 // items of at most 16 boxes; the results of a row's items are added in the order of the items.
 
 #include "launch.cuh"
+#include "scan.cuh"
 
 namespace MRA_BACKEND::attention
 {
@@ -73,48 +74,6 @@ __device__ static float shift_of_row(const plan &p, const ranking &head, int x)
     return p.row_ranking ? head.row_largest[x] : head.overall;
 }
 
-// ---- Sums over the block --------------------------------------------------------------------
-
-// The sum of x over the threads before this one; *total that over all. `room`: SELECT_WARPS + 1.
-__device__ static int scan_block(int x, int *room, int *total)
-{
-    int lane = threadIdx.x % 32, warp = threadIdx.x / 32, sum = x;
-    for (int step = 1; step < 32; step *= 2) {
-        int other = __shfl_up_sync(0xffffffffu, sum, step);
-        if (lane >= step) sum += other;
-    }
-    __syncthreads();
-    if (lane == 31) room[warp] = sum;
-    __syncthreads();
-    if (threadIdx.x == 0) {
-        int before = 0;
-        for (int w = 0; w < SELECT_WARPS; w++) {
-            int own = room[w];
-            room[w] = before;
-            before += own;
-        }
-        room[SELECT_WARPS] = before;
-    }
-    __syncthreads();
-    *total = room[SELECT_WARPS];
-    return room[warp] + sum - x;
-}
-
-// values[0 .. count) become the sums of those before them, values[count] their total.
-__device__ static void scan_array(int *values, int count, int *room)
-{
-    int before = 0;
-    for (int first = 0; first < count; first += SELECT_THREADS) {
-        int i = first + (int)threadIdx.x, total;
-        int own = i < count ? values[i] : 0;
-        int sum = scan_block(own, room, &total);
-        if (i < count) values[i] = before + sum;
-        before += total;
-    }
-    if (threadIdx.x == 0) values[count] = before;
-    __syncthreads();
-}
-
 // ---- The m-th largest -----------------------------------------------------------------------
 
 // The digit at which the bins counted from above reach `wanted`; *wanted becomes how many of
@@ -124,7 +83,7 @@ __device__ static uint32_t digit_of_mth(const int *histogram, int *wanted, int *
     const int each = DIGITS / SELECT_THREADS;
     int top = DIGITS - 1 - (int)threadIdx.x * each, own = 0, total;
     for (int i = 0; i < each; i++) own += histogram[top - i];
-    int above = scan_block(own, room, &total);
+    int above = scan_block<SELECT_WARPS>(own, room, &total);
     MRA_SHARED(int, found, 2);
     for (int i = 0; i < each; i++) {
         int count = histogram[top - i];
@@ -136,9 +95,7 @@ __device__ static uint32_t digit_of_mth(const int *histogram, int *wanted, int *
     }
     __syncthreads();
     *wanted = found[1];
-    uint32_t digit = (uint32_t)found[0];
-    __syncthreads();
-    return digit;
+    return (uint32_t)found[0]; // free again after the next barrier
 }
 
 // Counts digit (key >> shift) & (2^bits - 1) of the keys whose higher bits equal `prefix`.
@@ -227,8 +184,7 @@ __device__ static void deal_items(const plan &p, const box_list &list, int head,
         of_head(list.arrived, head, 2 * (size_t)p.blocks)[x] = 0;
         of_head(list.arrived, head, 2 * (size_t)p.blocks)[p.blocks + x] = 0;
     }
-    __syncthreads();
-    scan_array(item_start, p.blocks, room);
+    scan_array<SELECT_WARPS>(item_start, p.blocks, room);
     int *line = of_head(list.item_line, head, p.items);
     for (int x = threadIdx.x; x < p.blocks; x += SELECT_THREADS)
         for (int item = item_start[x]; item < item_start[x + 1]; item++) line[item] = x;
@@ -247,13 +203,12 @@ __device__ static void settle_rows(const plan &p, const ranking &head, uint32_t 
         }
     }
     __syncthreads();
-    scan_array(equal_start, p.blocks, room);
+    scan_array<SELECT_WARPS>(equal_start, p.blocks, room);
     for (int x = threadIdx.x; x < p.blocks; x += SELECT_THREADS) {
         int before = equal_start[x], end = equal_start[x + 1];
         start[x] += (end < ties ? end : ties) - (before < ties ? before : ties);
     }
-    __syncthreads();
-    scan_array(start, p.blocks, room);
+    scan_array<SELECT_WARPS>(start, p.blocks, room);
 }
 
 __device__ static float overall_shift(const plan &p, const ranking &head)
@@ -325,8 +280,7 @@ __global__ void columns_kernel(plan p)
             count += chosen[x * p.words + y / 32] >> (y % 32) & 1;
         start[y] = count;
     }
-    __syncthreads();
-    scan_array(start, p.blocks, room);
+    scan_array<SELECT_WARPS>(start, p.blocks, room);
     for (int y = threadIdx.x; y < p.blocks; y += SELECT_THREADS) {
         int next = start[y];
         for (int x = 0; x < p.blocks; x++)
