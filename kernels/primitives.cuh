@@ -21,6 +21,7 @@ struct device_state {
     stream_t stream; // first: code that knows no more of a device finds it
     void *working;   // one buffer for the kernel that runs; it grows
     size_t working_bytes, working_used;
+    size_t slice_bytes; // what an operation that works in slices wants at once
     own_state *own;
     mra_kernels table;
 };
@@ -53,6 +54,13 @@ template <class T> inline T *working_piece(mra_device *device, size_t count)
     return piece;
 }
 
+// How many of `most` items that want `bytes` of working memory each make a slice; at least one.
+inline size_t slice_of(mra_device *device, size_t bytes, size_t most)
+{
+    const size_t fit = state_of(device)->slice_bytes / (bytes ? bytes : 1);
+    return fit < 1 ? 1 : fit < most ? fit : most;
+}
+
 inline unsigned blocks_for(size_t items, size_t each)
 {
     return (unsigned)((items + each - 1) / each);
@@ -82,6 +90,12 @@ inline mra_status for_each(mra_device *device, const char *name, size_t count, F
 // y[0 .. count) += part[0][.] + part[1][.] + ..., in this order.
 mra_status add_parts(mra_device *device, size_t parts, size_t count, const float *part,
                      float *y, mra_error *err);
+
+// sort_by_code of src/tensor/kernels.h within working memory that has begun, of which it takes
+// sort_lists_bytes.
+mra_status sort_lists(mra_device *device, const char *name, size_t lists, int length, int range,
+                      const int32_t *codes, int32_t *order, int32_t *start, mra_error *err);
+size_t sort_lists_bytes(size_t lists, int length, int range);
 
 // ---- What the two devices have of their own ---------------------------------------------------
 
@@ -214,6 +228,28 @@ mra_status band_sum(mra_device *, const mra_band_form *, const float *, const fl
                     const float *, float *, bool, mra_error *);
 mra_status join(mra_device *, size_t, int, const mra_join_operands *, mra_error *);
 mra_status join_backward(mra_device *, size_t, int, const mra_join_operands *, mra_error *);
+// normalise.cu
+mra_status unit_rows(mra_device *, size_t, int, const float *, float *, float *, mra_error *);
+mra_status unit_rows_backward(mra_device *, size_t, int, const float *, const float *,
+                              const float *, float *, bool, mra_error *);
+// angle.cu
+mra_status angular_attention(mra_device *, const mra_angle_form *, const float *, const float *,
+                             const float *, float *, mra_error *);
+mra_status angular_attention_backward(mra_device *, const mra_angle_form *, const float *,
+                                      const float *, const float *, const float *, float *,
+                                      bool, float *, bool, mra_error *);
+// hash.cu
+mra_status hash_signs(mra_device *, const mra_hash_form *, const float *, const float *,
+                      const uint8_t *, int32_t *, mra_error *);
+mra_status hash_rotations(mra_device *, const mra_hash_form *, const float *, const float *,
+                          const int32_t *, const uint8_t *, int32_t *, mra_error *);
+mra_status sort_by_code(mra_device *, size_t, int, int, const int32_t *, int32_t *, int32_t *,
+                        mra_error *);
+// hierarchy.cu
+mra_status hierarchy(mra_device *, const mra_hierarchy *, const mra_hierarchy_operands *,
+                     mra_error *);
+mra_status hierarchy_backward(mra_device *, const mra_hierarchy *,
+                              const mra_hierarchy_operands *, mra_error *);
 // optimiser.cu
 mra_status adamw(mra_device *, const mra_adamw *, size_t, float *, const float *, float *,
                  float *, mra_error *);

@@ -105,16 +105,16 @@ static mra_kernels make_table()
     table.inverse_guess_backward = inverse_guess_backward;
     table.keep_bounded = keep_bounded;
     table.copy_chosen = copy_chosen;
+    table.hierarchy = hierarchy;
+    table.hierarchy_backward = hierarchy_backward;
+    table.unit_rows = unit_rows;
+    table.unit_rows_backward = unit_rows_backward;
+    table.angular_attention = angular_attention;
+    table.angular_attention_backward = angular_attention_backward;
+    table.hash_signs = hash_signs;
+    table.hash_rotations = hash_rotations;
+    table.sort_by_code = sort_by_code;
     // No kernels yet.
-    absent(table.hierarchy);
-    absent(table.hierarchy_backward);
-    absent(table.unit_rows);
-    absent(table.unit_rows_backward);
-    absent(table.angular_attention);
-    absent(table.angular_attention_backward);
-    absent(table.hash_signs);
-    absent(table.hash_rotations);
-    absent(table.sort_by_code);
     absent(table.collision_sum);
     absent(table.collision_backward);
     absent(table.sorted_attention);
@@ -164,6 +164,7 @@ void make_device(mra_device *device, const char *name, device_state *state)
     device->threads = 1;
     device->kernels = &state->table;
     device->state = state;
+    state->slice_bytes = (size_t)1 << 30;
     device->host_memory = false;
     device->precision = MRA_FLOAT32;
     device->allocate = allocate;

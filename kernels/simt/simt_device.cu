@@ -172,3 +172,8 @@ void mra_simt_schedule(mra_device *device, uint64_t seed)
 {
     simt_runner_seed(stream_of(device), seed);
 }
+
+void mra_simt_slices(mra_device *device, size_t bytes)
+{
+    state_of(device)->slice_bytes = bytes;
+}

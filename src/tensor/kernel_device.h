@@ -20,6 +20,9 @@ mra_status mra_simt_open(mra_device **device, int threads, mra_error *err);
 // The order in which blocks and threads run from now on (kernels/simt/runner.h); `device` is one that
 // mra_simt_open made.
 void mra_simt_schedule(mra_device *device, uint64_t seed);
+// How much working memory an operation that can work in slices takes at once from now on, in bytes (1
+// GiB before the first call): what makes a small test go through several slices.
+void mra_simt_slices(mra_device *device, size_t bytes);
 
 #ifdef __cplusplus
 }

@@ -3,7 +3,8 @@
 //     for (device_turn turn = {0}; device_next(&turn);) { ... turn.device ... turn.label ... }
 //
 // gives the cpu once, `simt` in three orders of its blocks and threads (drawn from the test's
-// seed), and `cuda` once in float32. A device that cannot be used here is passed over, and the log
+// seed; in the second and the third, operations that can work in slices do so), and `cuda` once in
+// float32. A device that cannot be used here is passed over, and the log
 // says why. MRA_TEST_DEVICE=simt (or cpu, cuda) leaves one.
 #ifndef MRA_TESTS_TENSOR_DEVICES_H
 #define MRA_TESTS_TENSOR_DEVICES_H
@@ -44,6 +45,7 @@ static inline bool device_next(device_turn *turn)
     static bool said; // why a device is absent
     if (turn->device && turn->slow && ++turn->order < DEVICE_ORDERS) {
         mra_simt_schedule(turn->device, device_seed() + (uint64_t)turn->order);
+        mra_simt_slices(turn->device, turn->order == 1 ? 65536 : 4096);
         snprintf(turn->label, sizeof turn->label, "simt, order %d", turn->order + 1);
         return true;
     }
@@ -68,6 +70,25 @@ static inline bool device_next(device_turn *turn)
         return true;
     }
     return false;
+}
+
+// A copy of `bytes` of the host in memory of the device, for a test that calls its table directly.
+static inline void *device_put(mra_device *device, const void *from, size_t bytes)
+{
+    mra_error err;
+    void *to = device->allocate(device, bytes ? bytes : 1);
+    assert_non_null(to);
+    if (bytes && device->to_device(device, to, from, bytes, &err)) fail_msg("%s", err.message);
+    return to;
+}
+
+// Copies it back (`to` NULL: does not) and releases it.
+static inline void device_get(mra_device *device, void *to, void *from, size_t bytes)
+{
+    mra_error err;
+    if (to && bytes && device->to_host(device, to, from, bytes, &err))
+        fail_msg("%s", err.message);
+    device->release(device, from);
 }
 
 // Adds a line to the table of the whole run (MRA_PARITY_TABLE names the file). One write of one

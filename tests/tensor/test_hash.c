@@ -5,6 +5,11 @@
 
 #include "tensor/hash.h"
 
+static void check_done(mra_status status, const mra_error *err)
+{
+    if (status) fail_msg("%s", err->message);
+}
+
 // ---- Unit rows ------------------------------------------------------------------------------
 
 static mra_tensor *apply_unit(mra_tape *tape, mra_tensor *const *x, const void *context)
@@ -24,25 +29,39 @@ static void exact_rows(int rows, int d, const double *x, double *y)
 
 static void exact_unit(double *const *x, double *y, const void *context)
 {
-    (void)context;
-    exact_rows(35, 9, x[0], y);
+    const int *size = context;
+    exact_rows(size[0], size[1], x[0], y);
 }
 
 static void test_unit_rows(void **state)
 {
     (void)state;
-    const check_case c = {"unit_rows", 1, {{3, {5, 7, 9}}}, apply_unit, exact_unit, NULL, 0};
-    check_operation(&c, 315);
-    mra_device *device = check_open(1);
-    mra_error err;
+    const int size[2] = {35, 9}, wide[2] = {1, 1100}; // rows of a warp, of a block of threads
+    check_operation(
+        &(check_case){"unit_rows", 1, {{3, {5, 7, 9}}}, apply_unit, exact_unit, size, 0}, 315);
+    check_operation(
+        &(check_case){"unit_rows", 1, {{2, {1, 1100}}}, apply_unit, exact_unit, wide, 0}, 1100);
     const float x[6] = {0, 0, 3e-13f, 0, 3e15f, -4e15f}, dy[6] = {1, 2, 3, 4, 5, 6};
-    float y[6], norm[3], dx[6];
-    device->kernels->unit_rows(device, 3, 2, x, y, norm, &err);
-    device->kernels->unit_rows_backward(device, 3, 2, y, norm, dy, dx, false, &err);
-    for (int i = 0; i < 4; i++) assert_true(y[i] == 0.0f && dx[i] == 0.0f);
-    check_close(y[4], 0.6, 1e-6);
-    check_close(y[5], -0.8, 1e-6);
-    mra_device_close(device);
+    for (device_turn turn = {0}; device_next(&turn);) {
+        mra_device *device = turn.device;
+        mra_error err;
+        float y[6], norm[3], dx[6];
+        float *x0 = device_put(device, x, sizeof x), *y0 = device_put(device, y, sizeof y);
+        float *norm0 = device_put(device, norm, sizeof norm);
+        float *dy0 = device_put(device, dy, sizeof dy),
+              *dx0 = device_put(device, dx, sizeof dx);
+        check_done(device->kernels->unit_rows(device, 3, 2, x0, y0, norm0, &err), &err);
+        check_done(
+            device->kernels->unit_rows_backward(device, 3, 2, y0, norm0, dy0, dx0, false, &err),
+            &err);
+        device_get(device, y, y0, sizeof y);
+        device_get(device, dx, dx0, sizeof dx);
+        float *const rest[] = {x0, norm0, dy0};
+        for (int i = 0; i < 3; i++) device_get(device, NULL, rest[i], 0);
+        for (int i = 0; i < 4; i++) assert_true(y[i] == 0.0f && dx[i] == 0.0f);
+        check_close(y[4], 0.6, 1e-6);
+        check_close(y[5], -0.8, 1e-6);
+    }
 }
 
 // ---- Angular attention ----------------------------------------------------------------------
@@ -90,34 +109,41 @@ static void test_angular(void **state)
 }
 
 // Every cosine from -1 to 1: weights within 1e-6 of the definition, finite slopes.
+static void check_angles(mra_device *device, int count)
+{
+    const size_t bytes = 2 * (size_t)count * sizeof(float);
+    mra_error err;
+    float *q = calloc(1, bytes), *k = calloc(1, bytes), *y = calloc(1, bytes);
+    for (int i = 0; i < count; i++) {
+        const double theta = M_PI * i / (count - 1);
+        q[2 * i] = (float)cos(theta);
+        q[2 * i + 1] = (float)sin(theta);
+    }
+    k[0] = 1.0f; // as v: one key with a value, the others 0
+    float *q0 = device_put(device, q, bytes), *k0 = device_put(device, k, bytes);
+    float *y0 = device_put(device, y, bytes), *dq0 = device_put(device, y, bytes);
+    const mra_angle_form form = {1, count, 2, 3, 1.0f};
+    check_done(device->kernels->angular_attention(device, &form, q0, k0, k0, y0, &err), &err);
+    check_done(device->kernels->angular_attention_backward(device, &form, q0, k0, q0, k0, dq0,
+                                                           false, NULL, false, &err),
+               &err);
+    device_get(device, y, y0, bytes);
+    for (int i = 0; i < count; i++)
+        check_close(y[2 * i], pow(1 - acos(fmax(-1, fmin(1, q[2 * i]))) / M_PI, 3), 1e-6);
+    device_get(device, y, dq0, bytes);
+    for (int i = 0; i < 2 * count; i++) assert_true(isfinite(y[i]));
+    device_get(device, NULL, q0, 0);
+    device_get(device, NULL, k0, 0);
+    free(q);
+    free(k);
+    free(y);
+}
+
 static void test_angles(void **state)
 {
     (void)state;
-    mra_device *device = check_open(2);
-    mra_error err;
-    enum { COUNT = 3001 };
-    float *q = calloc(2 * COUNT, 4), *k = calloc(2 * COUNT, 4), *v = calloc(2 * COUNT, 4);
-    float *y = calloc(2 * COUNT, 4), *dq = calloc(2 * COUNT, 4);
-    for (int i = 0; i < COUNT; i++) {
-        const double theta = M_PI * i / (COUNT - 1);
-        q[2 * i] = (float)cos(theta);
-        q[2 * i + 1] = (float)sin(theta);
-        k[2 * i] = 0.0f;
-    }
-    k[0] = v[0] = 1.0f;
-    const mra_angle_form form = {1, COUNT, 2, 3, 1.0f};
-    device->kernels->angular_attention(device, &form, q, k, v, y, &err);
-    for (int i = 0; i < COUNT; i++)
-        check_close(y[2 * i], pow(1 - acos(fmax(-1, fmin(1, q[2 * i]))) / M_PI, 3), 1e-6);
-    device->kernels->angular_attention_backward(device, &form, q, k, q, v, dq, false, NULL,
-                                                false, &err);
-    for (int i = 0; i < 2 * COUNT; i++) assert_true(isfinite(dq[i]));
-    free(q);
-    free(k);
-    free(v);
-    free(y);
-    free(dq);
-    mra_device_close(device);
+    for (device_turn turn = {0}; device_next(&turn);)
+        check_angles(turn.device, turn.slow ? 151 : 3001);
 }
 
 // ---- Codes ----------------------------------------------------------------------------------
@@ -135,11 +161,23 @@ static void check_codes(mra_device *device, const mra_hash_form *f, bool rotatio
     for (size_t i = 0; i < f->batch * n; i++) mask[i] = i % 5 != 2;
     int32_t *widths = calloc(f->batch, sizeof *widths);
     for (size_t b = 0; b < f->batch; b++) widths[b] = f->width - (int)b;
-    if (rotations)
-        device->kernels->hash_rotations(device, f, x, directions, f->batch > 1 ? widths : NULL,
-                                        mask, codes, &err);
-    else
-        device->kernels->hash_signs(device, f, x, directions, mask, codes, &err);
+    const size_t x_bytes = heads * n * d * sizeof *x,
+                 code_bytes = heads * hashes * n * sizeof *codes;
+    float *x0 = device_put(device, x, x_bytes);
+    float *directions0 = device_put(device, directions,
+                                    (size_t)f->heads * hashes * width * d * sizeof *directions);
+    int32_t *codes0 = device_put(device, codes, code_bytes);
+    uint8_t *mask0 = device_put(device, mask, f->batch * n);
+    int32_t *widths0 = device_put(device, widths, f->batch * sizeof *widths);
+    check_done(rotations ? device->kernels->hash_rotations(device, f, x0, directions0,
+                                                           f->batch > 1 ? widths0 : NULL, mask0,
+                                                           codes0, &err)
+                         : device->kernels->hash_signs(device, f, x0, directions0, mask0,
+                                                       codes0, &err),
+               &err);
+    device_get(device, codes, codes0, code_bytes);
+    void *const rest[] = {x0, directions0, mask0, widths0};
+    for (int i = 0; i < 4; i++) device_get(device, NULL, rest[i], 0);
     for (size_t at = 0; at < heads * hashes * n; at++) {
         const size_t i = at % n, h = at / n % hashes, head = at / n / hashes;
         const float *own = directions + ((head % (size_t)f->heads) * hashes + h) * width * d;
@@ -175,36 +213,65 @@ static void check_codes(mra_device *device, const mra_hash_form *f, bool rotatio
 static void test_codes(void **state)
 {
     (void)state;
-    mra_device *device = check_open(2);
-    check_codes(device, &(mra_hash_form){2, 3, 150, 20, 4, 7, 128}, false);
-    check_codes(device, &(mra_hash_form){1, 1, 5, 64, 2, 16, 1 << 16}, false);
-    check_codes(device, &(mra_hash_form){2, 3, 150, 20, 4, 5, 40}, true);
-    check_codes(device, &(mra_hash_form){1, 1, 1, 3, 1, 1, 2}, true);
-    mra_device_close(device);
+    for (device_turn turn = {0}; device_next(&turn);) {
+        const int n = turn.slow ? 45 : 150;
+        check_codes(turn.device, &(mra_hash_form){2, 3, n, 20, 4, 7, 128}, false);
+        check_codes(turn.device, &(mra_hash_form){1, 1, 5, 64, 2, 16, 1 << 16}, false);
+        check_codes(turn.device, &(mra_hash_form){2, 3, n, 20, 4, 5, 40}, true);
+        check_codes(turn.device, &(mra_hash_form){1, 2, 9, 20, 2, 71, 284}, true);
+        check_codes(turn.device, &(mra_hash_form){1, 1, 1, 3, 1, 1, 2}, true);
+    }
 }
 
+// Stable, with codes left out; start says where each code begins.
+static void check_sort(mra_device *device, int lists, int length, int range)
+{
+    const size_t entries = (size_t)(lists * length), starts = (size_t)(lists * (range + 1));
+    mra_error err;
+    mra_random random = mra_random_open(check_seed(), 77);
+    int32_t *codes = calloc(2 * entries + starts, sizeof *codes), *order = codes + entries;
+    int32_t *start = order + entries;
+    for (size_t i = 0; i < entries; i++)
+        codes[i] = (int32_t)mra_random_below(&random, (uint32_t)range + 1) - 1;
+    int32_t *codes0 = device_put(device, codes, entries * sizeof *codes);
+    int32_t *order0 = device_put(device, order, entries * sizeof *codes);
+    int32_t *start0 = device_put(device, start, starts * sizeof *codes);
+    check_done(device->kernels->sort_by_code(device, (size_t)lists, length, range, codes0,
+                                             order0, start0, &err),
+               &err);
+    device_get(device, NULL, codes0, 0);
+    device_get(device, order, order0, entries * sizeof *codes);
+    device_get(device, start, start0, starts * sizeof *codes);
+    for (int list = 0; list < lists; list++, start += range + 1, order += length) {
+        const int32_t *own = codes + list * length;
+        int placed = 0;
+        for (int c = 0; c < range; c++) assert_true(start[c] <= start[c + 1]);
+        for (int i = 0; i < length; i++) {
+            if (own[i] < 0) continue;
+            int before = 0; // entries that come first
+            for (int j = 0; j < length; j++)
+                before += own[j] >= 0 && (own[j] < own[i] || (own[j] == own[i] && j < i));
+            assert_int_equal(order[before], i);
+            assert_true(before >= start[own[i]] && before < start[own[i] + 1]);
+            placed++;
+        }
+        assert_int_equal(start[0], 0);
+        assert_int_equal(start[range], placed);
+    }
+    free(codes);
+}
+
+// Ranges for which the kernels keep eight counts a code, fewer, and one in global memory.
 static void test_sort(void **state)
 {
     (void)state;
-    enum { LISTS = 3, LENGTH = 200, RANGE = 17 };
-    mra_device *device = check_open(2);
-    mra_error err;
-    mra_random random = mra_random_open(check_seed(), 77);
-    int32_t codes[LISTS * LENGTH], order[LISTS * LENGTH], start[LISTS * (RANGE + 1)];
-    for (int i = 0; i < LISTS * LENGTH; i++)
-        codes[i] = (int32_t)mra_random_below(&random, RANGE + 1) - 1;
-    device->kernels->sort_by_code(device, LISTS, LENGTH, RANGE, codes, order, start, &err);
-    for (int list = 0; list < LISTS; list++) {
-        int at = 0;
-        for (int c = 0; c < RANGE; c++) {
-            assert_int_equal(start[list * (RANGE + 1) + c], at);
-            for (int i = 0; i < LENGTH; i++)
-                if (codes[list * LENGTH + i] == c)
-                    assert_int_equal(order[list * LENGTH + at++], i);
-        }
-        assert_int_equal(start[list * (RANGE + 1) + RANGE], at);
+    for (device_turn turn = {0}; device_next(&turn);) {
+        check_sort(turn.device, 3, 200, 17);
+        check_sort(turn.device, 2, 333, 100);
+        check_sort(turn.device, 1, 100, 8000);
+        check_sort(turn.device, 2, 100, 25000);
+        check_sort(turn.device, 2, 1, 1);
     }
-    mra_device_close(device);
 }
 
 // ---- Collisions -----------------------------------------------------------------------------
