@@ -160,3 +160,21 @@ void mra_fill_uniform(float *out, size_t count, float low, float high, uint64_t 
             out[j] = low + (high - low) * open_uniform(words[j - i]);
     }
 }
+
+// Exchanges two blocks of `width` entries.
+static void exchange(uint32_t *list, size_t a, size_t b, size_t width)
+{
+    for (size_t i = 0; i < width; i++) {
+        uint32_t kept = list[a * width + i];
+        list[a * width + i] = list[b * width + i];
+        list[b * width + i] = kept;
+    }
+}
+
+void mra_random_shuffle(uint32_t *list, size_t count, size_t width, uint64_t seed,
+                        uint64_t stream)
+{
+    mra_random random = mra_random_open(seed, stream);
+    for (size_t i = count; i > 1; i--)
+        exchange(list, i - 1, mra_random_below(&random, (uint32_t)i), width);
+}

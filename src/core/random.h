@@ -39,6 +39,10 @@ uint32_t mra_random_below(mra_random *random, uint32_t n);
 // Standard normal (Box-Muller, one value a call).
 double mra_random_normal(mra_random *random);
 
+// A random order of `count` blocks of `width` entries of a list (Fisher-Yates), a function of (seed, stream).
+void mra_random_shuffle(uint32_t *list, size_t count, size_t width, uint64_t seed,
+                        uint64_t stream);
+
 // Element i of a stream on its own: uniform in (0, 1) as a float, exactly a function of
 // (seed, stream, i). Elements 4b .. 4b+3 share one Philox block.
 float mra_uniform_at(uint64_t seed, uint64_t stream, uint64_t i);

@@ -159,39 +159,21 @@ void mra_batches_free(mra_batches *batches)
 
 // ---- The order of an epoch ------------------------------------------------------------------------
 
-// Exchanges two blocks of `width` entries.
-static void exchange(uint32_t *order, size_t a, size_t b, size_t width)
-{
-    for (size_t i = 0; i < width; i++) {
-        uint32_t kept = order[a * width + i];
-        order[a * width + i] = order[b * width + i];
-        order[b * width + i] = kept;
-    }
-}
-
-// Fisher-Yates on `count` blocks of `width` entries.
-static void shuffle(uint32_t *order, size_t count, size_t width, uint64_t seed, uint64_t stream)
-{
-    mra_random random = mra_random_open(seed, stream);
-    for (size_t i = count; i > 1; i--)
-        exchange(order, i - 1, mra_random_below(&random, (uint32_t)i), width);
-}
-
 static void plan_epoch(mra_batches *batches, uint64_t epoch)
 {
     if (batches->epoch == epoch + 1) return;
     uint64_t seed = batches->options.seed;
     size_t width = (size_t)batches->options.batch;
     memcpy(batches->order, batches->subset, batches->examples * sizeof *batches->order);
-    shuffle(batches->order, batches->examples, 1, seed,
-            mra_stream("order of examples", epoch, 0));
+    mra_random_shuffle(batches->order, batches->examples, 1, seed,
+                       mra_stream("order of examples", epoch, 0));
     if (batches->options.bucketed) {
         size_t used = batches->per_epoch * width, pool = BATCHES_PER_POOL * width;
         for (size_t from = 0; from < used; from += pool)
             sort_by_length(batches, batches->order + from,
                            used - from < pool ? used - from : pool);
-        shuffle(batches->order, batches->per_epoch, width, seed,
-                mra_stream("order of batches", epoch, 0));
+        mra_random_shuffle(batches->order, batches->per_epoch, width, seed,
+                           mra_stream("order of batches", epoch, 0));
     }
     batches->epoch = epoch + 1;
 }

@@ -6,8 +6,9 @@
 #include <string.h>
 
 #include "nn/task_classify.h"
+#include "nn/task_masked.h"
 
-static const mra_task_kind *const kinds[] = {&mra_task_classify, NULL};
+static const mra_task_kind *const kinds[] = {&mra_task_classify, &mra_task_masked, NULL};
 
 const mra_task_kind *mra_task_known(int index)
 {

@@ -12,6 +12,7 @@
 #include "nn/schedule.h"
 #include "nn/task.h"
 #include "nn/task_classify.h"
+#include "nn/task_masked.h"
 
 // Sections and keys of every training. Defaults are those of the published Long-Range Arena settings where they are
 // the same for all of its tasks (paper/published/lra_tasks.tsv):
@@ -30,6 +31,7 @@ struct mra_train_options {
     const mra_task_kind *task;
     union { // the task's own settings, by its name
         mra_classify_options classify;
+        mra_masked_options masked;
     };
     mra_schedule schedule;
     mra_optimiser_options optimiser;
