@@ -92,8 +92,10 @@ static plan make_plan(const mra_kernel_request *request)
     p.blocks = (shape.n - 1) / TILE + 1;
     p.words = (p.blocks + 31) / 32;
     size_t all = (size_t)p.blocks * p.blocks;
-    if (!is_exact(request)) p.budget = (int)mra_refinement_budget(options, shape.n, 1, all);
+    if (!is_exact(request)) p.budget = (int)mra_refinement_budget(options, p.blocks, 1, all);
     p.items = p.blocks + p.budget / ITEM_BOXES;
+    p.blocks_refined = is_exact(request) ? 0 : options->blocks[1];
+    p.count_padding = options->count_padding;
     p.first = options->first;
     p.diagonal = options->diagonal;
     p.row_ranking = options->ranking == MRA_RANK_ROW;

@@ -84,7 +84,7 @@ __device__ static float row_product(const float *a, const float *b, int d)
 
 __device__ static const int32_t *list_of(const block_plan &p, int head)
 {
-    const int list = p.pattern.lists > 1 ? head % p.heads : 0;
+    const int list = head % p.pattern.lists;
     return p.pattern.start + (size_t)list * p.blocks;
 }
 

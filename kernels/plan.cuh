@@ -32,7 +32,9 @@ struct plan {
     int launch_heads;       // launch_heads - 1
     int blocks;             // ceil(n / 32)
     int words;              // ceil(blocks / 32)
-    int budget;             // boxes refined in a head, at most blocks^2
+    int budget;             // boxes refined in a head without padding, at most blocks^2
+    double blocks_refined;  // per row of boxes that counts
+    bool count_padding;     // all rows of boxes count, not those alone that hold a token
     int items;              // at most so many items in a head, of rows or of columns
     int first, diagonal;    // priors
     bool row_ranking, sparse;

@@ -118,11 +118,24 @@ __device__ static void count_digits(const plan &p, const ranking &head, int *his
     __syncthreads();
 }
 
-// The key of the m-th largest score; *ties: how many boxes with that key are in.
-__device__ static uint32_t mth_largest_key(const plan &p, const ranking &head, int *histogram,
-                                           int *room, int *ties)
+// How many boxes of the head are refined: mra_refinement_budget for the rows of boxes that
+// mra_budget_rows counts.
+__device__ static int budget_of(const plan &p, const ranking &head, int *room)
 {
-    *ties = p.budget;
+    size_t all = (size_t)p.blocks * p.blocks;
+    if (p.count_padding || (size_t)p.budget == all) return p.budget;
+    int own = 0, rows;
+    for (int x = threadIdx.x; x < p.blocks; x += SELECT_THREADS) own += head.present[x] != 0;
+    scan_block<SELECT_WARPS>(own, room, &rows);
+    double budget = floor(p.blocks_refined * rows + 0.5);
+    return budget < p.budget ? (int)budget : p.budget;
+}
+
+// The key of the m-th largest score; *ties: how many boxes with that key are in.
+__device__ static uint32_t mth_largest_key(const plan &p, const ranking &head, int m,
+                                           int *histogram, int *room, int *ties)
+{
+    *ties = m;
     uint32_t prefix = 0;
     const int shift[3] = {21, 10, 0}, bits[3] = {11, 11, 10};
     for (int pass = 0; pass < 3; pass++) {
@@ -230,10 +243,11 @@ __global__ void select_kernel(plan p)
                     of_head(p.present, index / (p.heads / p.batch), p.blocks), 0};
     head.overall = overall_shift(p, head);
 
-    uint32_t last = p.budget > 0 ? 0 : 0xffffffffu; // all boxes, or none
+    int budget = budget_of(p, head, room);
+    uint32_t last = budget > 0 ? 0 : 0xffffffffu; // all boxes, or none
     int ties = 0;
-    if (p.budget > 0 && (size_t)p.budget < all)
-        last = mth_largest_key(p, head, histogram, room, &ties);
+    if (budget > 0 && (size_t)budget < all)
+        last = mth_largest_key(p, head, budget, histogram, room, &ties);
 
     // The lists' item_start serves for the counts of equals until the items are dealt.
     int *start = of_head(p.rows.start, index, p.blocks + 1);

@@ -155,8 +155,9 @@ mra_tensor *mra_block_lists_apply(const mra_block_lists *lists, mra_tape *tape, 
 {
     mra_block_pattern pattern = lists->pattern;
     const size_t starts = (size_t)lists_of(lists) + 1, entries = (size_t)lists->count;
+    const size_t room = entries ? entries : 1; // all may be empty
     pattern.start = mra_tape_upload(tape, lists->start, starts * sizeof *pattern.start);
-    pattern.entry = mra_tape_upload(tape, lists->entry, entries * sizeof *pattern.entry);
+    pattern.entry = mra_tape_upload(tape, lists->entry, room * sizeof *pattern.entry);
     if (!pattern.start || !pattern.entry) return NULL;
     const float scale = (float)(1.0 / sqrt(q->shape[3]));
     return mra_block_attention(tape, q, k, v, &pattern, scale, mask, lse);

@@ -46,6 +46,8 @@ typedef struct mra_block_layer {
     mra_attention_layer base;
     mra_block_lists lists;
     int32_t *drawn; // the method's own, freed with the layer; or NULL
+    int sets; // of lists, for a method whose lists follow masks: 1, or one for each example
+    bool shortened; // such lists are those of a mask
     uint64_t pass;  // forward passes, for a method that draws anew in each
 } mra_block_layer;
 

@@ -15,8 +15,9 @@
 // twice $b n$ for the two global blocks.
 //
 // The draw is a function of the layer's seed, the head and the block (core/random.h): it is made
-// once, when the layer is, and stays. Padding is masked but counts as tokens when blocks are made:
-// the last block is that of the padded sequence.
+// once, when the layer is, and stays. With a mask it is made again for each example, from the blocks
+// up to that of the example's last token, which is its last block: padding at the end is then the
+// same as a shorter sequence. Drawing costs $O(m^2)$ numbers a head, little beside attention.
 //
 // ## What the published code does
 //
@@ -34,6 +35,8 @@
 //   never drawn.
 // - At $n = 1024$ the blocks $m - 3$ and $m - 2$ may draw blocks of their own window. Such a block
 //   then stands twice among the keys, and its weights count twice.
+// - Padding counts as tokens when blocks are made: it is drawn, and the last block is that of the
+//   padded sequence, so that an example's output depends on how far its batch is padded.
 // - A masked pair has $10^4$ subtracted from its logit, where here it is left out: the same number
 //   in float32 unless logits differ by thousands.
 //
@@ -68,7 +71,9 @@ static const char *const description[] = {
     "drawn "
     "for each head without replacement among those that are left: softmax(QK^T/sqrt d) over "
     "these "
-    "pairs. With no more than random + 4 blocks that is all pairs.",
+    "pairs. With no more than random + 4 blocks that is all pairs. With a mask, blocks are "
+    "those "
+    "up to the example's last token, drawn for each example.",
     "variant=published draws the random blocks as the published code (through the library that "
     "it "
     "calls) does: anew in every forward pass, and near the beginning of the sequence alone: "
@@ -77,7 +82,10 @@ static const char *const description[] = {
     "blocks "
     "where there are more than that. At n = 1024 a random block may be one of the window, "
     "whose "
-    "weights then count twice.",
+    "weights then count twice. Padding counts as tokens: it is drawn, and the last block is "
+    "that "
+    "of "
+    "the padded sequence.",
     NULL};
 
 // ---- Candidates -----------------------------------------------------------------------------
@@ -152,13 +160,13 @@ static int draw_published(mra_random *random, candidates *set, int x, int n, int
 
 // ---- Lists ----------------------------------------------------------------------------------
 
-// The random blocks of one block of queries; the rest of drawn[0 .. random) becomes -1.
+// The random blocks of block x of the queries, of `blocks`; the rest of drawn[0 .. random) becomes
+// -1.
 static int draw_row(const mra_block_layer *self, mra_random *random, candidates *set, int x,
-                    int32_t *drawn)
+                    int blocks, int32_t *drawn)
 {
     const mra_option_value *option = self->base.option;
-    const int wanted = (int)option[RANDOM].number,
-              blocks = mra_pattern_blocks(&self->lists.pattern);
+    const int wanted = (int)option[RANDOM].number;
     int count = 0;
     if (x > 0 && x < blocks - 1) {
         if (option[VARIANT].number != 0) {
@@ -180,36 +188,67 @@ static bool always(int x, int y, int blocks)
     return abs(x - y) <= 1 || x == 0 || y == 0 || x == blocks - 1 || y == blocks - 1;
 }
 
-static mra_status fill_lists(mra_block_layer *self, candidates *set, mra_error *err)
+// The lists of one head for the first `used` blocks; those of the blocks behind are empty.
+static mra_status fill_head(mra_block_layer *self, candidates *set, int head, int used,
+                            int32_t *drawn, mra_error *err)
 {
     const int wanted = (int)self->base.option[RANDOM].number;
     const int blocks = mra_pattern_blocks(&self->lists.pattern);
-    int32_t *drawn = self->drawn;
+    mra_random random = mra_random_open(
+        self->base.seed, mra_stream("bigbird blocks", (uint64_t)head, self->pass));
     mra_status status = MRA_OK;
-    mra_block_lists_clear(&self->lists);
-    for (int head = 0; head < self->base.shape.heads; head++) {
-        mra_random random = mra_random_open(
-            self->base.seed, mra_stream("bigbird blocks", (uint64_t)head, self->pass));
-        for (int x = 0; x < blocks; x++, drawn += wanted) {
-            const int count = draw_row(self, &random, set, x, drawn);
-            for (int y = 0; y < blocks && status == MRA_OK; y++)
-                if (always(x, y, blocks))
-                    status = mra_block_lists_add(&self->lists, y, false, err);
-            for (int i = 0; i < count && status == MRA_OK; i++)
-                status = mra_block_lists_add(&self->lists, drawn[i], false, err);
-            if (status != MRA_OK) return status;
-            mra_block_lists_end(&self->lists);
-        }
+    for (int x = 0; x < blocks && status == MRA_OK; x++, drawn += wanted) {
+        const int count = draw_row(self, &random, set, x, used, drawn);
+        for (int y = 0; x < used && y < used && status == MRA_OK; y++)
+            if (always(x, y, used)) status = mra_block_lists_add(&self->lists, y, false, err);
+        for (int i = 0; i < count && status == MRA_OK; i++)
+            status = mra_block_lists_add(&self->lists, drawn[i], false, err);
+        mra_block_lists_end(&self->lists);
     }
     return status;
 }
 
-static mra_status make_lists(mra_block_layer *self, mra_error *err)
+// Blocks up to that of the last token.
+static int blocks_used(const uint8_t *mask, int n, int block)
+{
+    while (mask && n > 0 && !mask[n - 1]) n--;
+    return (n + block - 1) / block;
+}
+
+// Lists for a mask (NULL: none): one set for all examples where they have equally many blocks.
+static mra_status fill_lists(mra_block_layer *self, candidates *set, const uint8_t *mask,
+                             mra_error *err)
+{
+    const mra_shape shape = self->base.shape;
+    const int block = self->lists.pattern.block;
+    const size_t each = (size_t)mra_pattern_blocks(&self->lists.pattern) *
+                        (size_t)self->base.option[RANDOM].number;
+    const int first = blocks_used(mask, shape.n, block);
+    int32_t *drawn = self->drawn;
+    self->sets = 1;
+    for (int b = 1; b < shape.batch && mask; b++)
+        if (blocks_used(mask + (size_t)b * (size_t)shape.n, shape.n, block) != first)
+            self->sets = shape.batch;
+    self->lists.pattern.lists = self->sets * shape.heads;
+    mra_block_lists_clear(&self->lists);
+    for (int b = 0; b < self->sets; b++) {
+        const int used =
+            b ? blocks_used(mask + (size_t)b * (size_t)shape.n, shape.n, block) : first;
+        for (int head = 0; head < shape.heads; head++, drawn += each) {
+            mra_status status = fill_head(self, set, head, used, drawn, err);
+            if (status != MRA_OK) return status;
+        }
+    }
+    return MRA_OK;
+}
+
+static mra_status make_lists(mra_block_layer *self, const uint8_t *mask, mra_error *err)
 {
     candidates set = {
         .block = calloc((size_t)mra_pattern_blocks(&self->lists.pattern), sizeof *set.block)};
     if (!set.block) return mra_fail(err, MRA_NO_MEMORY, "no memory to draw blocks");
-    mra_status status = fill_lists(self, &set, err);
+    mra_status status = fill_lists(self, &set, mask, err);
+    self->shortened = mask != NULL;
     free(set.block);
     return status;
 }
@@ -222,16 +261,17 @@ static mra_status create(mra_attention_layer **layer, const mra_attention_layer 
     mra_block_layer *self = calloc(1, sizeof *self);
     if (!self) return mra_fail(err, MRA_NO_MEMORY, "bigbird: no memory for a layer");
     self->base = *base;
+    // Room for lists of each example.
     const mra_block_pattern pattern = {.n = base->shape.n,
                                        .block = (int)base->option[BLOCK].number,
-                                       .lists = base->shape.heads};
-    const size_t drawn = (size_t)base->shape.heads * (size_t)mra_pattern_blocks(&pattern) *
+                                       .lists = base->shape.batch * base->shape.heads};
+    const size_t drawn = (size_t)pattern.lists * (size_t)mra_pattern_blocks(&pattern) *
                          (size_t)base->option[RANDOM].number;
     mra_status status = mra_block_lists_create(&self->lists, &pattern, err);
     if (status == MRA_OK) self->drawn = calloc(drawn ? drawn : 1, sizeof *self->drawn);
     if (status == MRA_OK && !self->drawn)
         status = mra_fail(err, MRA_NO_MEMORY, "no memory for %zu random blocks", drawn);
-    if (status == MRA_OK) status = make_lists(self, err);
+    if (status == MRA_OK) status = make_lists(self, NULL, err);
     *layer = &self->base;
     if (status == MRA_OK) return status;
     mra_block_layer_destroy(*layer);
@@ -244,9 +284,10 @@ static mra_tensor *apply(mra_attention_layer *layer, mra_tape *tape, mra_tensor 
 {
     mra_block_layer *self = (mra_block_layer *)layer;
     mra_error err;
-    if (layer->option[VARIANT].number != 0) {
-        self->pass++;
-        const mra_status status = make_lists(self, &err);
+    const bool published = layer->option[VARIANT].number != 0;
+    if (published || mask || self->shortened) {
+        if (published) self->pass++;
+        const mra_status status = make_lists(self, published ? NULL : mask, &err);
         if (status != MRA_OK) return mra_tape_fail(tape, status, "bigbird: %s", err.message);
     }
     return mra_block_layer_apply(layer, tape, q, k, v, mask);
@@ -255,12 +296,13 @@ static mra_tensor *apply(mra_attention_layer *layer, mra_tape *tape, mra_tensor 
 static int drawn(const mra_attention_layer *layer, mra_method_array array[MRA_METHOD_ARRAYS])
 {
     const mra_block_layer *self = (const mra_block_layer *)layer;
-    array[0] = (mra_method_array){.name = "blocks",
-                                  .rank = 3,
-                                  .shape = {layer->shape.heads,
-                                            mra_pattern_blocks(&self->lists.pattern),
-                                            (int)layer->option[RANDOM].number},
-                                  .ints = self->drawn};
+    array[0] = (mra_method_array){.name = "blocks", .ints = self->drawn};
+    int *size = array[0].shape;
+    if (self->sets > 1) *size++ = self->sets; // examples that differ in their number of blocks
+    *size++ = layer->shape.heads;
+    *size++ = mra_pattern_blocks(&self->lists.pattern);
+    *size++ = (int)layer->option[RANDOM].number;
+    array[0].rank = (int)(size - array[0].shape);
     return 1;
 }
 

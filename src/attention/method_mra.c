@@ -13,7 +13,17 @@
 // ------------------------------------------------------------------------------------
 
 // Positions that the tables share, so that one function reads both.
-enum { BLOCKS, RANKING, FIRST, DIAGONAL, GRID, TWO_SCALE_OPTIONS, SCALES = GRID + 1, SPARSE };
+enum {
+    BLOCKS,
+    RANKING,
+    FIRST,
+    DIAGONAL,
+    GRID,
+    ROWS,
+    TWO_SCALE_OPTIONS,
+    SCALES = TWO_SCALE_OPTIONS,
+    SPARSE
+};
 
 static const char help_ranking[] =
     "rank boxes by logit less the largest of their row of boxes, or by the logit itself";
@@ -27,6 +37,10 @@ static const char help_diagonal[] =
 static const char help_grid[] =
     "tokens are an image of this size in raster order (none: a sequence)";
 
+static const char help_rows[] =
+    "rows of boxes that `blocks` is counted for: those that hold a token, or all, padding "
+    "included, as the published code counts";
+
 static const mra_option two_scale_options[] = {
     [BLOCKS] = {"blocks", MRA_OPTION_REAL, "8", 0, 1 << 20, NULL,
                 "refined blocks of 32 x 32 per row of blocks"},
@@ -35,6 +49,7 @@ static const mra_option two_scale_options[] = {
     [FIRST] = {"first", MRA_OPTION_INT, "0", 0, 1 << 20, NULL, help_first},
     [DIAGONAL] = {"diagonal", MRA_OPTION_INT, "0", 0, 1 << 20, NULL, help_diagonal},
     [GRID] = {"grid", MRA_OPTION_GRID, "none", 1, 1 << 20, NULL, help_grid},
+    [ROWS] = {"rows", MRA_OPTION_CHOICE, "tokens", 0, 0, "tokens|all", help_rows},
 };
 
 static const mra_option any_scale_options[] = {
@@ -44,6 +59,7 @@ static const mra_option any_scale_options[] = {
     [FIRST] = {"first", MRA_OPTION_INT, "0", 0, 1 << 20, NULL, help_first},
     [DIAGONAL] = {"diagonal", MRA_OPTION_INT, "0", 0, 1 << 20, NULL, help_diagonal},
     [GRID] = {"grid", MRA_OPTION_GRID, "none", 1, 1 << 20, NULL, help_grid},
+    [ROWS] = {"rows", MRA_OPTION_CHOICE, "tokens", 0, 0, "tokens|all", help_rows},
     [SCALES] = {"scales", MRA_OPTION_LIST, "32:16:1", 1, 1 << 20, NULL,
                 "sides of the boxes, coarsest first, each a multiple of the next, the last 1"},
     [SPARSE] = {"sparse", MRA_OPTION_BOOL, "no", 0, 1, NULL, "keep the finest boxes only"},
@@ -87,6 +103,7 @@ static mra_status read_options(const mra_attention_layer *base, mra_options *opt
         options->grid_height = (int)value[GRID].list[0];
         options->grid_width = (int)value[GRID].list[1];
     }
+    options->count_padding = value[ROWS].number != 0;
     options->threads = base->device->threads;
     return MRA_OK;
 }
@@ -206,7 +223,8 @@ static const char code_differs[] =
     "their coarse part though some are not refined; an empty block takes part in the maximum "
     "that its row is ranked by; among the boxes of the priors `first` and `diagonal` those "
     "named "
-    "twice come first; n has to be a multiple of 32.";
+    "twice come first; `blocks` is counted for the rows of padding too, all to the good of the "
+    "tokens (rows=all does so here); n has to be a multiple of 32.";
 static const char *const mra2_description[] = {
     two_scales, "Both parts together, normalised by their row sums.", code_differs, NULL};
 static const char *const mra2s_description[] = {

@@ -21,9 +21,9 @@
 // with dense $32\times32$ products instead of single entries.
 //
 // **Tokens that are not there.** A masked key is in no mean, no sum and no count. A masked
-// query gets $z=0$. If the masked tokens make up whole blocks of scale $s_0$, the result is
-// that of the sequence without them, for the same number of refined boxes (budgets are counted
-// in blocks of the full length); otherwise blocks simply hold fewer tokens.
+// query gets $z=0$. Budgets are counted in rows of boxes that hold a token. So if the masked tokens
+// are the end of the sequence, or make up whole blocks of scale $s_0$, the result is that of the
+// sequence without them; elsewhere blocks simply hold fewer tokens.
 #include "mra/apply.h"
 
 #include <math.h>

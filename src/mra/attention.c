@@ -47,6 +47,9 @@
 //   are 0, and over empty blocks, so that a row whose visible logits all are below $-14$ shrinks
 //   towards 0. Here nothing is added and maxima are over what counts. It finds the maximum as an
 //   integer of thousandths, which cancels, and overflows at logits beyond $2\cdot 10^6$.
+// * It refines $m=\text{blocks}\cdot n/32$ boxes with $n$ the padded length, all of them among those that
+//   hold tokens: a batch padded to twice an example's length gives that example twice the boxes a row
+//   (`count_padding`). Here padding buys nothing.
 // * It takes $10^4$ from the logits of masked keys and of coarse boxes that are refined; here they
 //   are left out.
 // * Its priors add up: among the boxes of the first rows, the first columns and the diagonal those
@@ -54,7 +57,7 @@
 //   of their scores. It makes a difference where the budget is smaller than the priors.
 //
 // But for ties (the chapter on selection), priors that exceed the budget, and rows whose maximum is that of padding,
-// the difference is $10^{-6}$ of a row; there is no second variant.
+// the difference with `count_padding` is $10^{-6}$ of a row; there is no other variant.
 //
 // R with more scales, or with blocks larger than 128, goes to the general path (the chapter on
 // applying $J$), head by head.

@@ -37,7 +37,7 @@ typedef struct mra_fused_plan {
     int blocks; // ceil(n / s); the last one may be ragged
     int lanes;  // s rounded up to a multiple of MRA_LANES: queries in a tile, padding included
     int chunk;  // tiles whose logits are held at once in the forward pass
-    size_t budget;     // boxes refined in a head, at most blocks^2
+    size_t budget;     // boxes refined in a head without padding, at most blocks^2
     bool all_refined;  // budget == blocks^2: exact attention
     bool scattered;    // keys and values of a head exceed a cache: fetch blocks ahead
     float logit_scale; // factor of <q, k>

@@ -49,7 +49,7 @@ mra_status mra_fused_plan_make(mra_fused_plan *plan, mra_shape shape,
     plan->blocks = blocks;
     plan->lanes = lanes;
     plan->chunk = CHUNK_FLOATS / (s * lanes) > 1 ? CHUNK_FLOATS / (s * lanes) : 1;
-    plan->budget = options->scales == 1 ? all : mra_refinement_budget(options, shape.n, 1, all);
+    plan->budget = options->scales == 1 ? all : mra_refinement_budget(options, blocks, 1, all);
     plan->all_refined = plan->budget == all;
     plan->scattered = mra_fused_scattered(shape.n, d);
     plan->logit_scale = (float)(options->logit_scale != 0 ? options->logit_scale : 1 / sqrt(d));

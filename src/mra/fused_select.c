@@ -132,16 +132,20 @@ void mra_fused_select(mra_fused_head *head)
 {
     const mra_fused_plan *plan = head->plan;
     mra_fused_record *record = head->record;
-    size_t all = (size_t)plan->blocks * plan->blocks, chosen = plan->budget;
+    size_t all = (size_t)plan->blocks * plan->blocks, chosen = all, budget = all;
+    if (!plan->all_refined) {
+        int rows = mra_budget_rows(&plan->options, record->tokens, plan->blocks);
+        budget = chosen = mra_refinement_budget(&plan->options, rows, 1, all);
+    }
     if (plan->all_refined) {
         for (size_t i = 0; i < all; i++) record->column[i] = (int32_t)i;
-    } else if (plan->budget > 0) {
+    } else if (budget > 0) {
         if (plan->options.ranking == MRA_RANK_SPREAD)
             mra_fused_spread(head);
         else
             mra_rank_boxes(&plan->options, plan->blocks, head->logit, record->tokens,
                            head->score);
-        chosen = select_largest(head->score, all, plan->budget, record->column, head->order,
+        chosen = select_largest(head->score, all, budget, record->column, head->order,
                                 head->shortlist, head->threads);
     }
     list_boxes(head, chosen);

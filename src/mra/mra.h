@@ -50,8 +50,11 @@ typedef struct mra_options {
     int scales;
     int scale[MRA_MAX_SCALES];
     // blocks[i], i >= 1: how many boxes of scale s_{i-1} are refined into scale s_i, per row of boxes of scale
-    // s_0: m_i = round(blocks[i] * ceil(n/s_0)) per head, at most all that are there.
+    // s_0: m_i = round(blocks[i] * rows) per head, at most all that are there. rows = ceil(n/s_0), less those of
+    // padding alone: a sequence with padding at its end is treated as one without.
     double blocks[MRA_MAX_SCALES];
+    // Count rows of padding too, as the paper's code does: then padding buys boxes for the tokens.
+    bool count_padding;
     // Keep the finest boxes only (MRA-2-s).
     bool sparse;
     mra_ranking ranking;

@@ -27,6 +27,10 @@
 //   parents compete on equal terms.
 // * In the code priors add 5000 and padding takes 10000 away, which is right as long as logits
 //   are small against that. Here priors come first and padding last for logits of any size.
+// * In the code $m$ follows the length of the padded sequence, and padding is ranked last; so the
+//   more padding there is, the more boxes the tokens get. Here the rows of boxes that hold a token
+//   count, so that padding at the end is the same as a shorter sequence; `count_padding` keeps the
+//   code's rule.
 // * In the code a block of padding takes part in the maximum of its row (with logit 0, the
 //   product of zero means); here it is left aside. And when several boxes tie for the last
 //   place, the code drops all of them from the coarse part but refines only some; here the
@@ -230,12 +234,20 @@ void mra_raise_priors(const mra_options *options, int rows, float *score)
 // product walks along rows of boxes, and a row of boxes belongs to $s$ rows of $A$.
 //
 // All sizes are known before the first logit is: the budgets fix how many boxes a scale can
-// hold. So memory is laid out once, and selecting allocates nothing.
-size_t mra_refinement_budget(const mra_options *options, int n, int i, size_t there)
+// hold. So memory is laid out once, for a sequence without padding, and selecting allocates
+// nothing.
+size_t mra_refinement_budget(const mra_options *options, int rows, int i, size_t there)
 {
-    double coarsest_blocks = ceil((double)n / options->scale[0]);
-    double budget = floor(options->blocks[i] * coarsest_blocks + 0.5);
+    double budget = floor(options->blocks[i] * rows + 0.5);
     return budget >= (double)there ? there : (size_t)budget;
+}
+
+int mra_budget_rows(const mra_options *options, const int32_t *row_tokens, int rows)
+{
+    if (options->count_padding) return rows;
+    int count = 0;
+    for (int x = 0; x < rows; x++) count += row_tokens[x] > 0;
+    return count;
 }
 
 // How many boxes of each scale there can be in J, and how many blocks in a row.
@@ -247,7 +259,7 @@ static void level_sizes(const mra_options *options, int n, size_t *capacity, int
         capacity[i] = all;
         if (i == 0) continue;
         size_t ratio = (size_t)(options->scale[i - 1] / options->scale[i]);
-        size_t refined = mra_refinement_budget(options, n, i, capacity[i - 1]);
+        size_t refined = mra_refinement_budget(options, blocks[0], i, capacity[i - 1]);
         if (refined <= all / (ratio * ratio)) capacity[i] = refined * ratio * ratio;
     }
 }
@@ -410,9 +422,10 @@ void mra_select(mra_selection *selection, const mra_options *options,
                 const mra_pyramid *pyramid)
 {
     mra_selection_start(selection, pyramid);
+    int rows = mra_budget_rows(options, pyramid->level[0].tokens, selection->level[0].blocks);
     for (int i = 1; i < selection->scales; i++) {
         size_t there = selection->level[i - 1].count;
-        size_t budget = mra_refinement_budget(options, selection->n, i, there);
+        size_t budget = mra_refinement_budget(options, rows, i, there);
         mra_selection_rank(selection, options, i, selection->score);
         size_t m = mra_select_largest(selection->score, there, budget, selection->chosen,
                                       selection->scratch);

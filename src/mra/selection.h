@@ -40,10 +40,14 @@ void mra_rank_boxes(const mra_options *options, int rows, const float *logit,
 // prior names come first and all keep their order among themselves. Without priors nothing changes.
 void mra_raise_priors(const mra_options *options, int rows, float *score);
 
-// How many boxes are refined from scale i-1 into scale i, 1 <= i < scales, for a sequence of n
-// tokens: round(blocks[i] * ceil(n / s_0)), never more than `there`, the number of boxes that
-// could be.
-size_t mra_refinement_budget(const mra_options *options, int n, int i, size_t there);
+// How many boxes are refined from scale i-1 into scale i, 1 <= i < scales, where `rows` rows of
+// boxes of scale s_0 count: round(blocks[i] * rows), never more than `there`, the number of boxes
+// that could be.
+size_t mra_refinement_budget(const mra_options *options, int rows, int i, size_t there);
+
+// The rows that count, of `rows` rows of coarsest boxes with row_tokens[rows] unmasked tokens:
+// those with a token, or, with options->count_padding, all.
+int mra_budget_rows(const mra_options *options, const int32_t *row_tokens, int rows);
 
 // Checks scales, budgets, ranking, priors and grid for a sequence of n tokens: scales strictly
 // decreasing, each a multiple of the next, the last 1; budgets finite and >= 0; diagonal odd or

@@ -19,6 +19,7 @@
 typedef struct within_head {
     mra_options options;
     int n, d, rows; // rows of boxes
+    int counted;    // those that budgets count
     const float *q, *k, *v;
     const uint8_t *mask;
     float *z;
@@ -40,6 +41,7 @@ static mra_status score_boxes(within_head *head, mra_error *err)
     if (status != MRA_OK) return status;
     mra_apply_forward(apply, head->q, head->k, head->v, head->mask, head->z);
     head->boxes = apply->selection.level[0].count;
+    head->counted = mra_budget_rows(&options, apply->pyramid.level[0].tokens, head->rows);
     head->score = mra_aligned_calloc(head->boxes + 1, sizeof *head->score);
     head->order = mra_aligned_calloc(head->boxes + 1, sizeof *head->order);
     head->scratch = mra_aligned_calloc(2 * head->boxes + 1, sizeof *head->scratch);
@@ -74,10 +76,10 @@ static mra_status refine_until(within_head *head, double tolerance, double *bloc
                                mra_error *err)
 {
     mra_status status = score_boxes(head, err);
-    for (size_t m = 0; status == MRA_OK; m += m / 2 + (size_t)head->rows) {
+    for (size_t m = 0; status == MRA_OK; m += m / 2 + (size_t)head->counted) {
         if (m > head->boxes) m = head->boxes;
         status = refine(head, m, err);
-        *blocks = (double)m / head->rows;
+        *blocks = m > 0 ? (double)m / head->counted : 0;
         if (m == head->boxes || head->certificate->relative <= tolerance) break;
     }
     mra_aligned_free(head->score);

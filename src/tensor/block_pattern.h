@@ -14,15 +14,15 @@
 enum { MRA_BLOCK_LARGEST = 512 };
 
 typedef struct mra_block_pattern {
-    int n;               // tokens that the lists were made for
-    int block;           // 1 .. MRA_BLOCK_LARGEST
-    int lists;           // per block of queries: 1 for all heads, or one for each head
+    int n;     // tokens that the lists were made for
+    int block; // 1 .. MRA_BLOCK_LARGEST
+    int lists; // per block of queries: 1, or one for each head, or for each head of each example
     int window, globals; // of conditional entries; at least 0
     int fewer;           // keys that the window lacks on its right; 0 .. window
     // Device memory of the caller's, unchanged while a tape holds a node that uses it. The list of
-    // query block x for list number l (0 or the head) is entry[start[l blocks + x]] up to, without,
-    // entry[start[l blocks + x + 1]]; `start` has lists * blocks + 1 numbers. An entry is
-    // 2 * (block of keys), plus 1 if it is conditional.
+    // query block x for list number l (0, the head, or example * heads + head) is
+    // entry[start[l blocks + x]] up to, without, entry[start[l blocks + x + 1]]; `start` has
+    // lists * blocks + 1 numbers. An entry is 2 * (block of keys), plus 1 if it is conditional.
     const int32_t *start, *entry;
 } mra_block_pattern;
 

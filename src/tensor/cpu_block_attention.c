@@ -66,7 +66,7 @@ typedef struct entries {
 static entries entries_of(const block_pass *pass, size_t head, int row)
 {
     const mra_block_pattern *pattern = &pass->form->pattern;
-    const size_t list = pattern->lists > 1 ? head % (size_t)pass->form->heads : 0;
+    const size_t list = head % (size_t)pattern->lists;
     const int32_t *start = pattern->start + list * (size_t)pass->blocks + row;
     return (entries){pattern->entry + start[0], start[1] - start[0]};
 }

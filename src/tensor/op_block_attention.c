@@ -43,7 +43,8 @@ static bool block_fits(const mra_tensor *q, const mra_tensor *k, const mra_tenso
     return pattern->n == q->shape[2] && pattern->block >= 1 &&
            pattern->block <= MRA_BLOCK_LARGEST && pattern->window >= 0 && pattern->fewer >= 0 &&
            pattern->fewer <= pattern->window && pattern->globals >= 0 &&
-           (pattern->lists == 1 || pattern->lists == q->shape[1]);
+           (pattern->lists == 1 || pattern->lists == q->shape[1] ||
+            pattern->lists == q->shape[0] * q->shape[1]);
 }
 
 // Everything the kernel is told, and the results that it fills.

@@ -4,7 +4,7 @@
 
 #include "method_case.h"
 
-enum { OPTION_BLOCK, OPTION_RANDOM };
+enum { OPTION_BLOCK, OPTION_RANDOM, OPTION_VARIANT };
 
 static int block_of(const mra_attention_layer *layer)
 {
@@ -16,17 +16,28 @@ static int blocks_of(const mra_attention_layer *layer)
     return (layer->shape.n + block_of(layer) - 1) / block_of(layer);
 }
 
-// The blocks that block x of a head drew, -1 for none.
-static const int32_t *drawn_of(const mra_attention_layer *layer, int head, int x)
+// The blocks that block x of a head of an example drew, -1 for none.
+static const int32_t *drawn_by(const mra_attention_layer *layer, int example, int head, int x)
 {
     mra_method_array array[MRA_METHOD_ARRAYS];
+    const int heads = layer->shape.heads, blocks = blocks_of(layer),
+              random = (int)layer->option[OPTION_RANDOM].number;
     assert_int_equal(layer->method->drawn(layer, array), 1);
     assert_string_equal(array[0].name, "blocks");
-    assert_int_equal(array[0].shape[0], layer->shape.heads);
-    assert_int_equal(array[0].shape[1], blocks_of(layer));
-    assert_int_equal(array[0].shape[2], (int)layer->option[OPTION_RANDOM].number);
+    const bool each = array[0].rank == 4; // examples have different masks
+    assert_true(each ? array[0].shape[0] == layer->shape.batch : array[0].rank == 3);
+    assert_int_equal(array[0].shape[each], heads);
+    assert_int_equal(array[0].shape[each + 1], blocks);
+    assert_int_equal(array[0].shape[each + 2], random);
     return array[0].ints +
-           ((size_t)head * (size_t)array[0].shape[1] + (size_t)x) * (size_t)array[0].shape[2];
+           (((size_t)(each ? example : 0) * (size_t)heads + (size_t)head) * (size_t)blocks +
+            (size_t)x) *
+               (size_t)random;
+}
+
+static const int32_t *drawn_of(const mra_attention_layer *layer, int head, int x)
+{
+    return drawn_by(layer, 0, head, x);
 }
 
 static bool fixed(int x, int y, int blocks)
@@ -34,36 +45,46 @@ static bool fixed(int x, int y, int blocks)
     return x == 0 || y == 0 || x == blocks - 1 || y == blocks - 1 || abs(x - y) < 2;
 }
 
-// How often block x attends to block y.
-static int times_of(const mra_attention_layer *layer, int head, int x, int y)
+// How often the queries of block x attend to block y, of `blocks`.
+static void count_times(const method_case *c, int x, int blocks, int *times)
 {
-    const int32_t *drawn = drawn_of(layer, head, x);
-    int times = fixed(x, y, blocks_of(layer));
-    for (int r = 0; r < (int)layer->option[OPTION_RANDOM].number; r++) times += drawn[r] == y;
-    return times;
+    const int32_t *drawn = drawn_by(c->layer, c->example, c->head, x);
+    for (int y = 0; y < blocks; y++) {
+        times[y] = fixed(x, y, blocks);
+        for (int r = 0; r < (int)c->layer->option[OPTION_RANDOM].number; r++)
+            times[y] += drawn[r] == y;
+    }
+}
+
+// Blocks of an example: as specified up to its last token, as published all.
+static int blocks_seen(const method_case *c)
+{
+    int n = c->n;
+    while (c->mask && n > 0 && !c->mask[n - 1] && !c->layer->option[OPTION_VARIANT].number) n--;
+    return (n + block_of(c->layer) - 1) / block_of(c->layer);
 }
 
 static void definition(const method_case *c, double *const x[3], double *z)
 {
-    const int n = c->n, d = c->d, block = block_of(c->layer);
+    const int n = c->n, d = c->d, block = block_of(c->layer), blocks = blocks_seen(c);
     double *logit = malloc(sizeof *logit * (size_t)n);
-    int *times = malloc(sizeof *times * (size_t)n);
+    int *times = calloc((size_t)n, sizeof *times); // of a block
     memset(z, 0, sizeof *z * (size_t)(n * d));
-    for (int i = 0; i < n; i++) {
+    for (int i = 0; i < n && i < blocks * block; i++) {
         double largest = -INFINITY, sum = 0;
+        if (i % block == 0) count_times(c, i / block, blocks, times);
         for (int j = 0; j < n; j++) {
-            if (i % block == 0 && j % block == 0)
-                for (int y = j; y < j + block && y < n; y++)
-                    times[y] = times_of(c->layer, c->head, i / block, j / block);
             logit[j] = -INFINITY;
-            if (!times[j] || (c->mask && (!c->mask[i] || !c->mask[j]))) continue;
+            if (j / block >= blocks || !times[j / block]) continue;
+            if (c->mask && (!c->mask[i] || !c->mask[j])) continue;
             double dot = 0;
             for (int k = 0; k < d; k++) dot += x[0][i * d + k] * x[1][j * d + k];
             logit[j] = dot / sqrt(d);
             largest = fmax(largest, logit[j]);
         }
-        for (int j = 0; j < n && largest > -INFINITY; j++) {
-            const double weight = times[j] * exp(logit[j] - largest);
+        for (int j = 0; j < n; j++) {
+            if (logit[j] == -INFINITY) continue;
+            const double weight = times[j / block] * exp(logit[j] - largest);
             sum += weight;
             for (int k = 0; k < d; k++) z[i * d + k] += weight * x[2][j * d + k];
         }
@@ -86,13 +107,13 @@ static void test_options(void **state)
         {"block=16", "random=3"}, {"block=7", "random=0"}, {"block=50", "random=1000"},
         {"block=512", NULL},      {"block=1", "random=2"},
     };
-    for (size_t i = 0; i < sizeof set / sizeof set[0]; i++)
+    for (int i = 0; i < (int)(sizeof set / sizeof set[0]); i++)
         method_report(&(method_check){.method = "bigbird",
                                       .label = set[i][0],
                                       .options = {set[i][0], set[i][1]},
                                       .definition = definition,
-                                      .lengths = {1, 2, 31, 33, 150, 201},
-                                      .shape = {.batch = 2, .heads = 2}});
+                                      .lengths = {1, 2, i % 2 ? 33 : 17, 201},
+                                      .shape = {.batch = 2, .heads = 1 + i % 2}});
 }
 
 // 1024: the library's rule for three lengths; 480 and 248: its others.
@@ -263,45 +284,49 @@ static void test_published_candidates(void **state)
     }
 }
 
-// Masking the tail within the last block is the same as leaving it out; the number of blocks,
-// and so what is drawn, stays.
-static void test_padding_is_deletion(void **state)
+// Examples of different lengths draw as many blocks as each has, of its own; a mask of another pass
+// leaves nothing behind; without a token nothing is drawn and nothing comes out.
+static void test_masks_and_draws(void **state)
 {
     (void)state;
-    enum { LONG = 256, SHORT = 231, D = 16 };
+    enum { N = 96, SIZE = 3 * N * 2 };
     mra_device *device;
     mra_tape *tape;
     mra_error err;
+    mra_attention_layer *layer;
+    uint8_t mask[3 * N] = {0};
+    const int length[3] = {N, 61, 0};
+    for (int b = 0; b < 3; b++) memset(mask + b * N, 1, (size_t)length[b]);
     mra_blas_single_thread();
-    assert_int_equal(mra_device_open(&device, "cpu", 2, &err), MRA_OK);
+    assert_int_equal(mra_device_open(&device, "cpu", 1, &err), MRA_OK);
     assert_int_equal(mra_tape_create(&tape, device, &err), MRA_OK);
-    dense_arrays a[2];
-    for (int i = 0; i < 2; i++) {
-        mra_attention_layer *layer;
-        const mra_shape shape = {1, 1, i ? SHORT : LONG, D};
-        a[i] = dense_make(shape, 1.0f, false);
-        for (int j = 0; j < 4 && i; j++)
-            memcpy(a[1].x[j], a[0].x[j], sizeof(float) * SHORT * D);
-        uint8_t mask[LONG] = {0};
-        memset(mask, 1, SHORT);
-        assert_int_equal(
-            mra_attention_layer_create(&layer, "bigbird", device, shape, 1, NULL, 0, &err),
-            MRA_OK);
-        float **x = a[i].x;
-        assert_int_equal(mra_attention_run(layer, tape, x[DENSE_Q], x[DENSE_K], x[DENSE_V],
-                                           i ? NULL : mask, x[DENSE_Z], x[DENSE_DZ],
-                                           x[DENSE_DQ], x[DENSE_DK], x[DENSE_DV], &err),
-                         MRA_OK);
-        mra_attention_layer_free(layer);
-    }
-    for (int j = DENSE_Z; j < DENSE_ARRAYS; j++) {
-        double *want = dense_copy(a[1].x[j], SHORT * D);
-        assert_close(a[0].x[j], want, SHORT * D, 2e-6);
-        for (int e = SHORT * D; e < LONG * D; e++) assert_true(a[0].x[j][e] == 0);
-        free(want);
-    }
-    dense_release(&a[0]);
-    dense_release(&a[1]);
+    assert_int_equal(mra_attention_layer_create(&layer, "bigbird", device,
+                                                (mra_shape){3, 1, N, 2}, 4,
+                                                (const char *[]){"block=4"}, 1, &err),
+                     MRA_OK);
+    float x[SIZE], z[SIZE];
+    int32_t before[24 * 2];
+    for (int e = 0; e < SIZE; e++) x[e] = (float)(e % 7);
+    memcpy(before, drawn_by(layer, 0, 0, 0), sizeof before);
+    assert_int_equal(
+        mra_attention_run(layer, tape, x, x, x, mask, z, NULL, NULL, NULL, NULL, &err), MRA_OK);
+    for (int b = 0; b < 3; b++)
+        for (int row = 0; row < N / 4; row++)
+            for (int r = 0; r < 2; r++) {
+                const int y = drawn_by(layer, b, 0, row)[r], blocks = (length[b] + 3) / 4;
+                const bool drawn = row > 0 && row < blocks - 1;
+                assert_true(drawn ? y > 0 && y < blocks - 1 && abs(y - row) > 1 : y == -1);
+            }
+    assert_memory_equal(before, drawn_by(layer, 0, 0, 0), sizeof before);
+    for (int e = 0; e < N * 2; e++) assert_true(z[2 * N * 2 + e] == 0);
+    assert_int_equal(
+        mra_attention_run(layer, tape, x, x, x, NULL, z, NULL, NULL, NULL, NULL, &err), MRA_OK);
+    assert_memory_equal(before, drawn_by(layer, 1, 0, 0), sizeof before);
+    memset(mask, 0, sizeof mask);
+    assert_int_equal(
+        mra_attention_run(layer, tape, x, x, x, mask, z, NULL, NULL, NULL, NULL, &err), MRA_OK);
+    for (int e = 0; e < SIZE; e++) assert_true(z[e] == 0);
+    mra_attention_layer_free(layer);
     mra_tape_free(tape);
     mra_device_close(device);
 }
@@ -342,7 +367,7 @@ int main(void)
         cmocka_unit_test(test_what_is_drawn),
         cmocka_unit_test(test_seed),
         cmocka_unit_test(test_published_candidates),
-        cmocka_unit_test(test_padding_is_deletion),
+        cmocka_unit_test(test_masks_and_draws),
         cmocka_unit_test(test_when_it_draws),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

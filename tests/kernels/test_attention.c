@@ -57,6 +57,12 @@ static mra_options plain(mra_options options)
     return options;
 }
 
+static mra_options counting_padding(mra_options options)
+{
+    options.count_padding = true;
+    return options;
+}
+
 static const mra_options exact = {.scales = 1, .scale = {1}};
 
 static void check_case(mra_device *device, const kernel_case *c, uint64_t which, bool add)
@@ -92,6 +98,13 @@ static void kernels_follow_the_definition(void **state)
         {"mra2 in parts", {3, 2, 40, 32}, with(0.7, false, 0, 0), 0, false, TAIL_MASK, 1},
         {"exact in parts", {3, 1, 40, 32}, exact, 0, false, TAIL_MASK, 1},
         {"mra2s, padded tail", {2, 1, 161, 32}, with(0.5, true, 0, 0), 0, false, TAIL_MASK, 1},
+        {"mra2, padding counted",
+         {1, 2, 161, 32},
+         counting_padding(with(0.5, false, 0, 0)),
+         0,
+         false,
+         TAIL_MASK,
+         1},
         {"mra2s, priors, plain",
          {1, 1, 131, 32},
          plain(with(1.5, true, 1, 1)),

@@ -132,7 +132,8 @@ static inline double reference_log_mean(double l, double variance, double entrie
 static inline void reference_select(reference *r, const mra_options *options,
                                     const double *logit, const double *q, const double *k)
 {
-    int b = r->blocks, count = 0;
+    int b = r->blocks, count = 0, rows = 0;
+    for (int x = 0; x < b; x++) rows += options->count_padding || reference_count(r, x) > 0;
     reference_box *list = reference_alloc((size_t)b * b, sizeof *list);
     for (int x = 0; x < b; x++) {
         double largest = -INFINITY;
@@ -161,7 +162,7 @@ static inline void reference_select(reference *r, const mra_options *options,
         }
     }
     qsort(list, (size_t)count, sizeof *list, reference_compare);
-    int m = options->scales == 1 ? count : (int)floor(options->blocks[1] * b + 0.5);
+    int m = options->scales == 1 ? count : (int)floor(options->blocks[1] * rows + 0.5);
     r->gap = INFINITY;
     if (m > 0 && m < count && list[m - 1].named == list[m].named && list[m].score != 0)
         r->gap = list[m - 1].score - list[m].score;

@@ -34,6 +34,7 @@ typedef struct test_case {
     bool sparse;
     mra_ranking ranking;
     int first, diagonal;
+    bool count_padding;
 } test_case;
 
 static mra_options options_of(const test_case *test)
@@ -44,6 +45,7 @@ static mra_options options_of(const test_case *test)
     options.ranking = test->ranking;
     options.first = test->first;
     options.diagonal = test->diagonal;
+    options.count_padding = test->count_padding;
     options.threads = 2;
     return options;
 }
@@ -103,6 +105,8 @@ static void masks_agree_with_the_definition(void **state)
                               .mask = (mask_kind)kind,
                               .sparse = sparse};
             check_case(&test, 50 + 2 * (uint64_t)kind + (uint64_t)sparse);
+            test.count_padding = true;
+            check_case(&test, 60 + 2 * (uint64_t)kind + (uint64_t)sparse);
         }
 }
 

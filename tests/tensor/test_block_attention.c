@@ -61,8 +61,7 @@ static void release(block_case *c)
 static int times_of(const block_case *c, int head, int i, int j)
 {
     const mra_block_pattern *pattern = &c->pattern;
-    const int row =
-        (pattern->lists > 1 ? head * mra_pattern_blocks(pattern) : 0) + i / pattern->block;
+    const int row = head % pattern->lists * mra_pattern_blocks(pattern) + i / pattern->block;
     const bool condition =
         (i - j <= pattern->window && j - i <= pattern->window - pattern->fewer) ||
         i < pattern->globals || j < pattern->globals;
@@ -85,11 +84,11 @@ static void reference_row(const block_case *c, double *const *x, int head, int i
         for (int k = 0; k < d; k++)
             dot += x[0][at + (size_t)(i * d + k)] * x[1][at + (size_t)(j * d + k)];
         logit[j] = mask && (!mask[i] || !mask[j]) ? -INFINITY : c->scale * dot;
-        if (!times_of(c, head % c->heads, i, j)) logit[j] = -INFINITY;
+        if (!times_of(c, head, i, j)) logit[j] = -INFINITY;
         if (logit[j] > largest) largest = logit[j];
     }
     for (int j = 0; j < n && largest > -INFINITY; j++) {
-        const double weight = times_of(c, head % c->heads, i, j) * exp(logit[j] - largest);
+        const double weight = times_of(c, head, i, j) * exp(logit[j] - largest);
         sum += weight;
         for (int k = 0; k < d; k++) z[k] += weight * x[2][at + (size_t)(j * d + k)];
     }
@@ -185,7 +184,9 @@ static void test_random_lists(void **state)
             check_blocks(
                 &(block_case){.pattern = {.n = size[i][0],
                                           .block = size[i][1],
-                                          .lists = i % 2 ? 2 : 1,
+                                          .lists = i % 2 == 0        ? 1
+                                                   : masked && i % 3 ? 4
+                                                                     : 2,
                                           .window = size[i][2],
                                           .fewer = (int)(i % 3) < size[i][2] ? (int)(i % 3) : 0,
                                           .globals = size[i][3]},
