@@ -19,20 +19,26 @@ typedef struct norm_context {
 
 // The variance is taken around the mean, in a second pass: the mean of squares less the square
 // of the mean would cancel where the mean is large.
+//
+// Both are float64. What rounding does to an entry is that entry's own, but what it does to the mean
+// or to the deviation all entries of the row share, and what comes next may add it up: a row $y$ that
+// is too long by $\epsilon$ changes a squared distance $\lVert q-y\rVert^2$ by up to
+// $2\epsilon\lVert y\rVert^2$, twice 64 units of rounding in a row of 64.
 static void norm_row(size_t width, float epsilon, const float *x, const float *gamma,
                      const float *beta, float *y, float *statistics)
 {
-    float sum = 0.0f, squares = 0.0f;
+    double sum = 0.0, squares = 0.0;
 #pragma omp simd reduction(+ : sum)
-    for (size_t j = 0; j < width; j++) sum += x[j];
-    const float mean = sum / (float)width;
+    for (size_t j = 0; j < width; j++) sum += (double)x[j];
+    const double mean = sum / (double)width;
 #pragma omp simd reduction(+ : squares)
-    for (size_t j = 0; j < width; j++) squares += (x[j] - mean) * (x[j] - mean);
-    const float inverse = 1.0f / sqrtf(squares / (float)width + epsilon);
+    for (size_t j = 0; j < width; j++) squares += ((double)x[j] - mean) * ((double)x[j] - mean);
+    const double inverse = 1.0 / sqrt(squares / (double)width + (double)epsilon);
 #pragma omp simd
-    for (size_t j = 0; j < width; j++) y[j] = (x[j] - mean) * inverse * gamma[j] + beta[j];
-    statistics[0] = mean;
-    statistics[1] = inverse;
+    for (size_t j = 0; j < width; j++)
+        y[j] = (float)(((double)x[j] - mean) * inverse) * gamma[j] + beta[j];
+    statistics[0] = (float)mean;
+    statistics[1] = (float)inverse;
 }
 
 static void norm_item(void *context, size_t item, int thread)

@@ -117,12 +117,10 @@ static void test_soft(void **state)
 {
     (void)state;
     // A Gaussian's relative error is the squared distance times that of the points: at d = 64 queries and
-    // landmarks are about 6 apart, 36 units of rounding, and the gradient has the kernel twice. Seen: 4e-6
-    // forward as built for use, 1e-5 as built for the sanitizers.
-    method_report(&(method_check){.method = "soft",
-                                  .definition = definition,
-                                  .tolerance = 2e-5,
-                                  .gradient_tolerance = 3e-5});
+    // landmarks are about 6 apart, 36 units of rounding, and the gradient has the kernel twice. The
+    // kernels for a GPU, whose LayerNorm is float32 throughout, have been seen at 1.3e-5.
+    method_report(
+        &(method_check){.method = "soft", .definition = definition, .kernel_factor = 3});
     method_report(&(method_check){.method = "soft-conv",
                                   .options = {"landmarks=8", "conv=7"},
                                   .definition = definition,
