@@ -6,6 +6,8 @@
 #   @figure NAME | caption            figures/NAME.svg, as drawn by figures/NAME.gp, with the command that draws it
 #   @table FILE.tsv | caption | a b=label c   columns of a result (or of a file under paper/ or experiments/), in this order,
 #                                     relabelled where asked; none named: all; columns of numbers to the right
+#   @table A.tsv + B.tsv | ...        rows of A, with the columns that only B has: means over the rows of B that agree with the row
+#                                     of A in all columns that both have, `rows_joined` their number; - where there are none
 #   @pivot FILE.tsv | caption | a b | c=d    a row for each pair of a and b, a column for each c, in their order; the cells are d
 #   @command TEXT                     a command line that a reader can run
 # A figure or table that this profile did not produce is said to be missing, with the command that makes it.
@@ -45,6 +47,30 @@ function load(file,   line, cell, count, i, rows) {
     close(file)
     return rows + 0
 }
+# Adds to the table that is loaded (rows rows) the columns that only `other` has.
+function join(rows, other,   mine, cells, key, name, r, i, row, width, added, count, sum, other_rows, same) {
+    for (name in column_of) { mine[name] = column_of[name]; if (mine[name] > width) width = mine[name] }
+    for (r = 1; r <= rows; r++) for (i = 1; i <= width; i++) cells[r, i] = cell_of[r, i]
+    other_rows = load(other)
+    for (name in column_of) if (!(name in mine)) key[name] = width + ++added
+    key["rows_joined"] = width + ++added
+    for (r = 1; r <= rows; r++) {
+        count = 0; delete sum
+        for (row = 1; row <= other_rows; row++) {
+            same = 1
+            for (name in mine) if (name in column_of && cells[r, mine[name]] != cell_of[row, column_of[name]]) same = 0
+            if (!same) continue
+            count++
+            for (name in column_of) sum[name] += cell_of[row, column_of[name]]
+        }
+        for (name in key) cells[r, key[name]] = count ? sum[name] / count : "-"
+        cells[r, key["rows_joined"]] = count ? count : "-"
+    }
+    for (name in key) mine[name] = key[name]
+    delete column_of; delete cell_of
+    for (name in mine) column_of[name] = mine[name]
+    for (i in cells) cell_of[i] = cells[i]
+}
 function column(file, name) {
     if (!(name in column_of)) { print "expand.awk: " file ": no column " name > "/dev/stderr"; exit 2 }
     return column_of[name]
@@ -80,10 +106,12 @@ function located(name, caption,   file) {
     print "\n*The table “" caption "” is not part of this profile; `make reproduce` makes it.*\n"
     return ""
 }
-function table(text,   part, file, caption, want, count, i, label, pair, body, rows, r, names) {
+function table(text,   part, file, caption, want, count, i, label, pair, body, rows, r, names, source, other) {
     split(text, part, "|"); caption = trim(part[2])
-    if ((file = located(trim(part[1]), caption)) == "") return
+    if (split(part[1], source, "+") == 2 && (other = located(trim(source[2]), caption)) == "") return
+    if ((file = located(trim(source[1]), caption)) == "") return
     rows = load(file)
+    if (other != "") join(rows, other)
     count = split(trim(part[3]), want, /[ \t]+/)
     if (count == 0) {
         PROCINFO["sorted_in"] = "@val_num_asc"
