@@ -125,8 +125,10 @@ struct simt_watch {
     size_t shared;     // the first of them: shared memory
     uint32_t interval, launch_begin, block_begin;
     uint16_t meeting[WARPS];
-    bool fenced[WARPS];   // the warp has set a fence in this block
-    bool acquired[WARPS]; // it has met others by an atomic operation
+    uint32_t unmet[WARPS]; // lanes that have written global memory since the warp last met
+    bool fenced[WARPS];    // the warp has set a fence in this block
+    bool handed[WARPS];    // it has met others by an atomic operation
+    bool acquired[WARPS];  // and has set a fence, or met a barrier, since
 };
 
 extern char __executable_start, _end; // the linker's: the program's own data
@@ -206,7 +208,9 @@ void simt_watch_block(simt_runner *runner)
 {
     simt_watch *watch = runner->watch;
     watch->block_begin = ++watch->interval;
+    memset(watch->unmet, 0, sizeof watch->unmet);
     memset(watch->fenced, 0, sizeof watch->fenced);
+    memset(watch->handed, 0, sizeof watch->handed);
     memset(watch->acquired, 0, sizeof watch->acquired);
 }
 
@@ -218,8 +222,9 @@ void simt_watch_barrier(simt_runner *runner)
     bool fenced = false, acquired = false;
     for (int i = 0; i < WARPS; i++) {
         fenced = fenced || watch->fenced[i];
-        acquired = acquired || watch->acquired[i];
+        acquired = acquired || watch->acquired[i] || watch->handed[i];
     }
+    memset(watch->unmet, 0, sizeof watch->unmet);
     memset(watch->fenced, fenced, sizeof watch->fenced);
     memset(watch->acquired, acquired, sizeof watch->acquired);
 }
@@ -227,11 +232,14 @@ void simt_watch_barrier(simt_runner *runner)
 void simt_watch_warp(simt_runner *runner, int warp)
 {
     runner->watch->meeting[warp]++;
+    runner->watch->unmet[warp] = 0;
 }
 
 void simt_watch_fence(simt_runner *runner, int warp)
 {
-    runner->watch->fenced[warp] = true;
+    simt_watch *watch = runner->watch;
+    watch->fenced[warp] = true;
+    watch->acquired[warp] = watch->acquired[warp] || watch->handed[warp];
 }
 
 // ---- Races ----------------------------------------------------------------------------------
@@ -297,13 +305,14 @@ static inline void note_read(note *read, uint32_t interval, uint32_t own, unsign
         read->who |= bytes | LANES;
 }
 
-// Handing over: if everyone before set a fence, what they wrote can be seen from here.
+// Handing over: if everyone before set a fence, what they wrote can be seen from here, after another
+// fence.
 static void hand_over(simt_runner *runner, const note *before, note *now)
 {
     simt_watch *watch = runner->watch;
     if (!(before->who & ATOMIC) || before->interval < watch->launch_begin) return;
     if (before->who & RELEASED)
-        watch->acquired[runner->current / SIMT_WARP] = true;
+        watch->handed[runner->current / SIMT_WARP] = true;
     else
         now->who &= ~(uint32_t)RELEASED;
 }
@@ -327,9 +336,13 @@ static void look_at_word(simt_runner *runner, size_t offset, unsigned bytes, acc
         unordered(runner, &notes->read, own, shared))
         report_race(runner, offset, kind, &notes->read, "reads");
     note now = {watch->interval, own | bytes};
+    const int warp = runner->current / SIMT_WARP;
+    const uint32_t lane = 1u << runner->current % SIMT_WARP;
+    if (kind == WRITES && !shared) watch->unmet[warp] |= lane;
     if (atomic) {
         now.who |= ATOMIC;
-        if (watch->fenced[runner->current / SIMT_WARP]) now.who |= RELEASED;
+        // What another lane has written since the warp last met need not come before this.
+        if (watch->fenced[warp] && !(watch->unmet[warp] & ~lane)) now.who |= RELEASED;
         hand_over(runner, &notes->write, &now);
     }
     notes->write = now;

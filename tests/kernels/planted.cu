@@ -262,6 +262,32 @@ __global__ void blocks_race(float *y)
     y[threadIdx.x] += 1; // every block
 }
 
+// The last warp to arrive adds up what the lanes of all have written: without the meeting of the warp
+// before it says that it is there, or without the fence after it has heard that all are.
+template <bool meets, bool fences> __device__ static void hand_over(float *y)
+{
+    float *part = y + 1 + 8 * blockIdx.x;
+    int arrived = 0;
+    if (threadIdx.x >= 32) return;
+    if (threadIdx.x < 8) part[threadIdx.x] = 1;
+    __threadfence();
+    if (meets) __syncwarp();
+    if (threadIdx.x == 0) arrived = atomicAdd((int *)y, 1);
+    arrived = __shfl_sync(0xffffffffu, arrived, 0);
+    if (fences) __threadfence();
+    if (arrived == (int)gridDim.x - 1 && threadIdx.x < 8)
+        for (int i = 0; i < (int)gridDim.x; i++)
+            part[threadIdx.x] += y[1 + 8 * i + threadIdx.x];
+}
+__global__ void no_meeting_before_arrival(float *y)
+{
+    hand_over<false, true>(y);
+}
+__global__ void no_fence_after_arrival(float *y)
+{
+    hand_over<true, false>(y);
+}
+
 __global__ void misaligned(const float *x, float *y)
 {
     if (threadIdx.x < 16) ((float4 *)y)[threadIdx.x] = *(const float4 *)(x + 1);
@@ -282,7 +308,9 @@ __global__ void too_much_shared(float *y)
 template <void (*kernel)(float *)> static void run(simt_runner *runner, const char *name)
 {
     float *y = (float *)simt_malloc(runner, 64 * sizeof *y, true);
-    launch(name, kernel, kernel == blocks_race ? 3 : 1, 64, 64 * sizeof *y, runner, y);
+    const bool several = kernel == blocks_race || kernel == no_meeting_before_arrival ||
+                         kernel == no_fence_after_arrival;
+    launch(name, kernel, several ? 7 : 1, 64, 64 * sizeof *y, runner, y);
     simt_free(runner, y);
 }
 template <void (*kernel)(float *)> static void run_warp(simt_runner *runner, const char *name)
@@ -333,6 +361,9 @@ const planted planted_defects[] = {
      run_on<impatient_copy>},
     {"copy_without_barrier", "race: ", SEEN_BY_WATCH, run_on<copy_without_barrier>},
     {"blocks_race", "of another block", SEEN_BY_WATCH, run<blocks_race>},
+    {"no_meeting_before_arrival", "of another block", SEEN_BY_WATCH,
+     run<no_meeting_before_arrival>},
+    {"no_fence_after_arrival", "of another block", SEEN_BY_WATCH, run<no_fence_after_arrival>},
     {"misaligned", "no multiple of", SEEN_BY_BOTH, run_on<misaligned>},
     {"host_pointer", "host memory", SEEN_BY_WATCH, run_on<host_pointer>},
     {"too_much_shared", "at most 49152 declared", SEEN_ALWAYS, run<too_much_shared>},
