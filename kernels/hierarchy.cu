@@ -277,7 +277,7 @@ __global__ void hierarchy_gradient_kernel(tree t)
     t.largest[row] = there && published ? 0.0f : divisor;
 }
 
-struct collect_each {
+struct hierarchy_collect_each {
     tree t;
     int level;
     __device__ void operator()(size_t at) const
@@ -364,7 +364,7 @@ static mra_status backward(mra_device *device, const tree &t, mra_error *err)
     status = launch_status(stream, name, err);
     for (int level = 1; level < t.levels && !status; level++)
         status = for_each(device, "hierarchy_collect", entries * count_of(t, level),
-                          collect_each{t, level}, err);
+                          hierarchy_collect_each{t, level}, err);
     if (!status) status = pair_products(device, t, true, false, t.q, t.k, t.logit, err);
     if (!status) status = pair_products(device, t, true, false, t.sum, t.v, t.slope, err);
     if (status) return status;

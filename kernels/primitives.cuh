@@ -245,6 +245,17 @@ mra_status hash_rotations(mra_device *, const mra_hash_form *, const float *, co
                           const int32_t *, const uint8_t *, int32_t *, mra_error *);
 mra_status sort_by_code(mra_device *, size_t, int, int, const int32_t *, int32_t *, int32_t *,
                         mra_error *);
+// collision.cu
+mra_status collision_sum(mra_device *, const mra_hash_form *, const int32_t *, const int32_t *,
+                         const float *, float *, bool, mra_error *);
+mra_status collision_backward(mra_device *, const mra_hash_form *, const mra_collision_rule *,
+                              const int32_t *, const int32_t *, const float *const[3],
+                              const float *, float *, bool, float *, bool, mra_error *);
+// sorted.cu
+mra_status sorted_attention(mra_device *, const mra_sorted_form *, const mra_sorted_operands *,
+                            mra_error *);
+mra_status sorted_attention_backward(mra_device *, const mra_sorted_form *,
+                                     const mra_sorted_operands *, mra_error *);
 // hierarchy.cu
 mra_status hierarchy(mra_device *, const mra_hierarchy *, const mra_hierarchy_operands *,
                      mra_error *);

@@ -16,7 +16,7 @@ static void missing()
 {
     fprintf(stderr,
             "kernels/table.cu: an operation of src/tensor/kernels.h is not in the table: "
-            "add it, or absent(table.name)\n");
+            "add it\n");
     abort();
 }
 static void replace_missing(mra_kernels *table)
@@ -26,28 +26,6 @@ static void replace_missing(mra_kernels *table)
         memcpy(&slot, (char *)table + at, sizeof slot);
         if (!slot) memcpy((char *)table + at, &entry, sizeof entry);
     }
-}
-
-// The last argument of an operation is where its error goes.
-template <class T> static mra_error *error_of(T)
-{
-    return NULL;
-}
-static mra_error *error_of(mra_error *err)
-{
-    return err;
-}
-
-// For an operation that has no kernel: it says so.
-template <class... A> static mra_status refuse(mra_device *device, A... arguments)
-{
-    mra_error *const last[] = {error_of(arguments)...};
-    return mra_fail(last[sizeof...(A) - 1], MRA_ABSENT,
-                    "the device '%s' has no code for this operation: use cpu", device->name);
-}
-template <class... A> static inline void absent(mra_status (*&slot)(mra_device *, A...))
-{
-    slot = refuse<A...>;
 }
 
 static mra_kernels make_table()
@@ -114,11 +92,10 @@ static mra_kernels make_table()
     table.hash_signs = hash_signs;
     table.hash_rotations = hash_rotations;
     table.sort_by_code = sort_by_code;
-    // No kernels yet.
-    absent(table.collision_sum);
-    absent(table.collision_backward);
-    absent(table.sorted_attention);
-    absent(table.sorted_attention_backward);
+    table.collision_sum = collision_sum;
+    table.collision_backward = collision_backward;
+    table.sorted_attention = sorted_attention;
+    table.sorted_attention_backward = sorted_attention_backward;
     replace_missing(&table);
 #ifdef __CUDACC__
     table.fused = mra_cuda_methods;

@@ -59,6 +59,12 @@ for file in $(pick '\.(c|h|cu|cuh|sh|awk|gp|gnuplot)$|^Makefile$'); do
     lines=$(wc -l <"$file")
     [ "$lines" -le 600 ] || complain "$file: $lines lines: expected at most 600"
 done
+# The kernels are linked into one program: two types of one name would be taken for one, and with them the kernels
+# that are made of them.
+twice=$(for file in $(pick '^kernels/[^/]*\.cu$'); do
+    sed -nE 's/^(template <.*> )?struct ([a-z0-9_]+) \{$/\2/p' "$file"
+done | sort | uniq -d)
+[ -z "$twice" ] || complain "kernels/*.cu: more than one struct of the name $twice"
 # Functions of at most 80 lines, counted from the brace that opens to the one that closes, both in the first column.
 # shellcheck disable=SC2086
 awk 'FNR == 1 { start = 0 }

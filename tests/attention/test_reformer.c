@@ -134,6 +134,11 @@ static void test_definition(void **state)
                                   .label = "reformer, published",
                                   .definition = definition,
                                   .lengths = {1, 33, 128, 333}});
+    method_report(&(method_check){.method = "reformer",
+                                  .options = {"variant=published", "hashes=3", "bucket=8"},
+                                  .label = "reformer, published, chunks of 8",
+                                  .definition = definition,
+                                  .lengths = {49, 100}});
 }
 
 // Logits of +-10^4: a softmax of one or two tokens. Its gradients are differences of large

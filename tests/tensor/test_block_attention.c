@@ -176,9 +176,10 @@ static void check_blocks(block_case *c, uint64_t stream, bool masked)
 static void test_random_lists(void **state)
 {
     (void)state;
-    static const int size[][4] = {// n, block, window, globals
-                                  {1, 4, 0, 0},   {13, 4, 2, 0},  {13, 5, 1, 3}, {16, 4, 3, 1},
-                                  {17, 17, 4, 2}, {19, 32, 6, 1}, {23, 3, 30, 0}};
+    static const int size[][4] = {
+        // n, block, window, globals
+        {1, 4, 0, 0},   {13, 4, 2, 0},  {13, 5, 1, 3}, {16, 4, 3, 1}, {17, 17, 4, 2},
+        {19, 32, 6, 1}, {23, 3, 30, 0}, {23, 1, 3, 1}}; // the last: more than 256 entries
     for (size_t i = 0; i < sizeof size / sizeof size[0]; i++)
         for (int masked = 0; masked < 2; masked++)
             check_blocks(

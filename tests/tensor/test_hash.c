@@ -289,7 +289,11 @@ static void check_collisions(mra_device *device, const mra_hash_form *f,
     mra_error err;
     for (uint64_t i = 0; i < 7; i++) x[i] = check_normal(size, 20 + i);
     for (int i = 0; i < 2; i++) {
-        device->kernels->unit_rows(device, heads * n, f->d, x[i], x[i], x[4], &err);
+        for (size_t row = 0; row < heads * n; row++) {
+            double squares = 0;
+            for (size_t e = 0; e < d; e++) squares += pow(x[i][row * d + e], 2);
+            for (size_t e = 0; e < d; e++) x[i][row * d + e] /= (float)sqrt(squares);
+        }
         code[i] = malloc(codes * sizeof *code[i]);
         for (size_t e = 0; e < codes; e++)
             code[i][e] = mra_random_below(&random, 2)
@@ -324,10 +328,20 @@ static void check_collisions(mra_device *device, const mra_hash_form *f,
                 want[2][other * d + e] += g * along * x[0][row * d + e];
             }
         }
-    device->kernels->collision_sum(device, f, code[1], code[0], x[2], x[4], add, &err);
-    device->kernels->collision_backward(device, f, rule, code[0], code[1],
-                                        (const float *const[3]){x[0], x[1], x[2]}, x[3], x[5],
-                                        add, x[6], add, &err);
+    float *x0[7];
+    int32_t *code0[2];
+    for (int i = 0; i < 7; i++) x0[i] = device_put(device, x[i], size * sizeof(float));
+    for (int i = 0; i < 2; i++) code0[i] = device_put(device, code[i], codes * sizeof(int32_t));
+    check_done(
+        device->kernels->collision_sum(device, f, code0[1], code0[0], x0[2], x0[4], add, &err),
+        &err);
+    check_done(device->kernels->collision_backward(device, f, rule, code0[0], code0[1],
+                                                   (const float *const[3]){x0[0], x0[1], x0[2]},
+                                                   x0[3], x0[5], add, x0[6], add, &err),
+               &err);
+    for (int i = 0; i < 7; i++)
+        device_get(device, i < 4 ? NULL : x[i], x0[i], size * sizeof(float));
+    for (int i = 0; i < 2; i++) device_get(device, NULL, code0[i], 0);
     for (int i = 0; i < 3; i++) {
         check_difference("collisions", (const char *[]){"y", "dq", "dk"}[i], x[4 + i], want[i],
                          size, 1e-5);
@@ -341,15 +355,19 @@ static void check_collisions(mra_device *device, const mra_hash_form *f,
 static void test_collisions(void **state)
 {
     (void)state;
-    mra_device *device = check_open(2);
     const mra_collision_rule bound = {false, 5, 1.0f}, derivative = {true, 5, 0.9f};
-    const mra_hash_form large = {2, 2, 260, 40, 3, 0, 30}, wide = {1, 2, 150, 8, 2, 0, 2};
-    for (int add = 0; add < 2; add++) {
-        check_collisions(device, &large, &bound, add); // S = dy v^T, and loops
-        check_collisions(device, &wide, &bound, add);  // d x d matrices
-        check_collisions(device, &wide, &derivative, add);
+    for (device_turn turn = {0}; device_next(&turn);) {
+        const bool slow = turn.slow;
+        const mra_hash_form large = {2, 2, slow ? 100 : 260, slow ? 24 : 40, 3, 0, 30};
+        const mra_hash_form wide = {1, 2, slow ? 70 : 150, 8, 2, 0, 2};
+        const mra_hash_form square = {1, 1, 150, 70, 1, 0, 2};
+        for (int add = 0; add < 2; add++) {
+            check_collisions(turn.device, &large, &bound, add); // by pairs, by products
+            check_collisions(turn.device, &wide, &bound, add);  // d x d matrices
+            check_collisions(turn.device, &wide, &derivative, add);
+        }
+        if (turn.order == 0) check_collisions(turn.device, &square, &bound, false);
     }
-    mra_device_close(device);
 }
 
 // ---- Sorted rows ----------------------------------------------------------------------------
