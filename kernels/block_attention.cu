@@ -13,9 +13,8 @@
 // backward (logits and $dP$ are formed twice). They are formed in float32 outside the tensor
 // cores, from shared memory: at 12 heads of 64, batch 8, $n=4096$ and a window of 8 blocks of 64
 // (96 lists of 64 rows with 8 entries) 12.9 GFLOP forward and 45 backward: 0.19 ms and 0.67 ms at
-// the 67 TFLOP/s of an H200. Each multiplication takes two words from shared memory, which delivers
-// 128 bytes a clock: that limit is four times lower, 0.8 ms and 2.7 ms. Bytes: q, k, v, z, 403 MB, 84
-// us, forward.
+// the 67 TFLOP/s of an H200. Operands come from shared memory, which holds that to a fifth
+// (kernels/team.cuh): 0.9 ms and 3.3 ms. Bytes: q, k, v, z, 403 MB, 84 us, forward.
 
 #include "team.cuh"
 
@@ -102,10 +101,12 @@ template <int OWN> __global__ void block_forward_kernel(block_plan p)
             load_tile(p, k, p.o.k, head, keys);
             load_tile(p, v, p.o.v, head, keys);
             __syncthreads();
-            const auto logit_of = [&](int y, float *) {
+            float product[PRODUCTS];
+            row_products(q + r * stride, k, keys.count, p.d, product);
+            const auto logit_of = [&](int m, int y, float *) {
                 if (i < 0 || !pair_counts(p, head, i, keys.first + y, entry % 2))
                     return -INFINITY;
-                return p.scale * row_product(q + r * stride, k + y * stride, p.d);
+                return p.scale * product[m];
             };
             absorb<OWN>(weight, v, keys.count, p.d, logit_of, row, out);
         }
@@ -133,19 +134,18 @@ __global__ void block_factor_kernel(block_plan p, float *factor)
         factor[at] = sum - (p.o.dlse && p.o.statistics[p.rows + at] > 0 ? p.o.dlse[at] : 0.0f);
 }
 
-// Weight and gradient of the logit of the pair (i, j); q, dz, k, v: rows in shared memory.
+// Weight and gradient of the logit of the pair (i, j), from <q_i, k_j> and <dz_i, v_j>.
 __device__ static void pair_gradient(const block_plan &p, int head, int i, int j,
-                                     bool conditional, const float *q, const float *dz,
-                                     const float *k, const float *v, float *weight,
-                                     float *gradient)
+                                     bool conditional, float product, float along,
+                                     float *weight, float *gradient)
 {
     *weight = *gradient = 0.0f;
     const size_t at = (size_t)head * p.n + i;
     if (!pair_counts(p, head, i, j, conditional)) return;
-    const float logit = p.scale * row_product(q, k, p.d);
+    const float logit = p.scale * product;
     const float share = expf(logit - p.o.statistics[at]) / p.o.statistics[p.rows + at];
     *weight = share;
-    *gradient = p.scale * share * (row_product(dz, v, p.d) - p.factor[at]);
+    *gradient = p.scale * share * (along - p.factor[at]);
 }
 
 template <int OWN> __global__ void block_queries_kernel(block_plan p)
@@ -173,12 +173,14 @@ template <int OWN> __global__ void block_queries_kernel(block_plan p)
             load_tile(p, k, p.o.k, head, keys);
             load_tile(p, v, p.o.v, head, keys);
             __syncthreads();
-            const auto slope_of = [&](int y) {
+            float product[PRODUCTS], along[PRODUCTS];
+            row_products(q + r * stride, k, keys.count, p.d, product);
+            row_products(dz + r * stride, v, keys.count, p.d, along);
+            const auto slope_of = [&](int m, int y) {
                 float share = 0.0f, slope = 0.0f;
                 if (i >= 0)
-                    pair_gradient(p, head, i, keys.first + y, entry % 2, q + r * stride,
-                                  dz + r * stride, k + y * stride, v + y * stride, &share,
-                                  &slope);
+                    pair_gradient(p, head, i, keys.first + y, entry % 2, product[m], along[m],
+                                  &share, &slope);
                 return slope;
             };
             add_weighted<OWN>(weight, k, keys.count, p.d, slope_of, sum);
@@ -238,12 +240,14 @@ template <int OWN> __global__ void block_keys_kernel(block_plan p)
                     load_tile(p, q, p.o.q, head, queries);
                     load_tile(p, dz, p.o.dz, head, queries);
                     __syncthreads();
-                    const auto pair_of = [&](int y, float *share, float *slope) {
+                    float product[PRODUCTS], along[PRODUCTS];
+                    row_products(k + r * stride, q, queries.count, p.d, product);
+                    row_products(v + r * stride, dz, queries.count, p.d, along);
+                    const auto pair_of = [&](int m, int y, float *share, float *slope) {
                         *share = *slope = 0.0f;
                         if (j >= 0)
-                            pair_gradient(p, head, queries.first + y, j, entry % 2,
-                                          q + y * stride, dz + y * stride, k + r * stride,
-                                          v + r * stride, share, slope);
+                            pair_gradient(p, head, queries.first + y, j, entry % 2, product[m],
+                                          along[m], share, slope);
                     };
                     take_queries<OWN>(weight, gradient, q, dz, queries.count, p.d, pair_of, dk,
                                       dv);

@@ -16,10 +16,9 @@
 // and goes through the run of the others with the same codes, function after function, in one launch
 // each, which adds to what the one before has left. With nine bits and codes spread out a run has
 // 8 rows and a tile of places four runs: 32 pairs a place, $4 \cdot 32 \cdot 64$ operations,
-// 52 GFLOP for each of $dQ$ and $dK$, 0.8 ms at the 67 TFLOP/s of float32, some four times that as
-// operands come from shared memory; bytes: five rows a place, 8 GB through the second-level cache,
-// 1.5 ms. So 6 ms for both. Runs that are long in both
-// arrays are not gone through pair by pair: with $a$ and $b$ rows and $2ab > (a+b)d$ the matrix
+// 52 GFLOP for each of $dQ$ and $dK$, 0.8 ms at the 67 TFLOP/s of float32, five times that as
+// operands come from shared memory, 3.9 ms; bytes: five rows a place, 8 GB through the second-level
+// cache, 1.5 ms. So 8 ms for both. Runs that are long in both arrays are not gone through pair by pair: with $a$ and $b$ rows and $2ab > (a+b)d$ the matrix
 // $\sum_j v_j k_j^\top$ is formed first and each place multiplies by it, as on the cpu, so that
 // codes that pile up cost no more than $O(n d^2)$ a function. Such a run has more than $d/2$ rows
 // in each array; so runs begin more than $d/2$ places apart, and the place where one begins,
@@ -270,14 +269,16 @@ template <int OWN> __global__ void collision_pairs_kernel(pair_plan p)
         load_rows(other_a, d, others, [&](int y) { return p.other.a + row_of(y) * (size_t)d; });
         load_rows(other_b, d, others, [&](int y) { return p.other.b + row_of(y) * (size_t)d; });
         __syncthreads();
-        const auto weight_of = [&](int y) {
+        float product[PRODUCTS], cosine[PRODUCTS];
+        row_products(a + r * stride, other_a, others, d, product);
+        if (p.rule.derivative) row_products(b + r * stride, other_b, others, d, cosine);
+        const auto weight_of = [&](int m, int y) {
             const int j = list.other_order[next + y];
             if (matrix || code < 0 || list.other_codes[j] != code) return 0.0f;
             if (p.rule.derivative && met_before(p, list, i, j)) return 0.0f;
-            const float along = p.factor * row_product(a + r * stride, other_a + y * stride, d);
+            const float along = p.factor * product[m];
             if (!p.rule.derivative) return along;
-            const float c =
-                p.rule.shrink * row_product(b + r * stride, other_b + y * stride, d);
+            const float c = p.rule.shrink * cosine[m];
             const float below = integer_power(angle_share(c), p.rule.power - 1);
             return along * angle_slope(c, p.rule.power, below);
         };

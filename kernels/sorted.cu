@@ -9,11 +9,11 @@
 //
 // At 12 heads of 64, batch 8, $n=4096$, two rounds, chunks of 64 and 128 buckets: 786432 places; a
 // tile of 32 spans two buckets, 64 places, so $4 \cdot 64 \cdot 64$ operations a place, 12.9 GFLOP
-// forward; 0.19 ms on an H200 at the 67 TFLOP/s of float32, some four times that as operands come
-// from shared memory, 0.8 ms. With the published ring a place sees 128, 1.5 ms. Bytes: q, k, v
+// forward; 0.19 ms on an H200 at the 67 TFLOP/s of float32, five times that as operands come from
+// shared memory, 0.9 ms. With the published ring a place sees 128, 1.9 ms. Bytes: q, k, v
 // gathered, 604 MB, 201 MB of numerators written and read, z: 1.1 GB, 0.23 ms. Backward forms
-// logits and $\langle dz_i, v_j\rangle$ twice, 14 operations an entry instead of 4: 2.7 ms (ring
-// 5.4), 2.4 GB.
+// logits and $\langle dz_i, v_j\rangle$ twice, 14 operations an entry instead of 4: 3.3 ms (ring
+// 6.6), 2.4 GB.
 
 #include "team.cuh"
 
@@ -158,7 +158,6 @@ template <int OWN> __global__ void sorted_forward_kernel(sorted_plan p)
     float *q = dynamic_shared<float>(), *k = q + SIDE * (d + 1), *v = k + SIDE * (d + 1);
     float *weight = v + SIDE * (d + 1) + r * SIDE;
     const int e = t.first + r;
-    const float *own = q + r * (d + 1);
 
     load_rows(q, d, t.count, [&](int row) { return t.row_of(p.o.q, t.first + row, d); });
     online_row row = {-INFINITY, 0.0f};
@@ -172,11 +171,13 @@ template <int OWN> __global__ void sorted_forward_kernel(sorted_plan p)
             load_rows(k, d, count, [&](int y) { return t.row_of(p.o.k, first + y, d); });
             load_rows(v, d, count, [&](int y) { return t.row_of(p.o.v, first + y, d); });
             __syncthreads();
-            const auto logit_of = [&](int y, float *share) {
+            float product[PRODUCTS];
+            row_products(q + r * (d + 1), k, count, d, product);
+            const auto logit_of = [&](int m, int y, float *share) {
                 *share = r < t.count ? share_of(p, t, e, first + y) : 0.0f;
                 if (*share == 0.0f) return -INFINITY;
                 if (t.row_at(e) == t.row_at(first + y)) return (float)SELF_LOGIT;
-                return row_product(own, k + y * (d + 1), d);
+                return product[m];
             };
             absorb<OWN>(weight, v, count, d, logit_of, row, out);
         }
@@ -228,21 +229,20 @@ __global__ void sorted_product_kernel(sorted_plan p)
     if (threadIdx.x % 32 == 0) p.product[at] = sum;
 }
 
-// Weight and gradient of the logit of the query at place e and the key at place f; q, dz, k, v:
-// their rows in shared memory.
+// Weight and gradient of the logit of the query at place e and the key at place f, from <q, k> and
+// <dz, v>.
 __device__ static void pair_gradient(const sorted_plan &p, const sorted_tile &t, int e, int f,
-                                     const float *q, const float *dz, const float *k,
-                                     const float *v, float *weight, float *slope)
+                                     float product, float along, float *weight, float *slope)
 {
     *weight = *slope = 0.0f;
-    const int i = t.row_at(e), d = p.form.d;
+    const int i = t.row_at(e);
     const size_t at = t.head * (size_t)t.n + (size_t)i;
     const float share = share_of(p, t, e, f), sum = p.o.statistics[2 * at + 1];
     if (share == 0.0f || !(sum > 0.0f)) return;
     const bool self = i == t.row_at(f);
-    const float logit = self ? (float)SELF_LOGIT : row_product(q, k, d);
+    const float logit = self ? (float)SELF_LOGIT : product;
     *weight = share * expf(logit - p.o.statistics[2 * at]) / sum;
-    if (!self) *slope = *weight * (row_product(dz, v, d) - p.product[at]);
+    if (!self) *slope = *weight * (along - p.product[at]);
 }
 
 template <int OWN> __global__ void sorted_queries_kernel(sorted_plan p)
@@ -266,11 +266,13 @@ template <int OWN> __global__ void sorted_queries_kernel(sorted_plan p)
             load_rows(k, d, count, [&](int y) { return t.row_of(p.o.k, first + y, d); });
             load_rows(v, d, count, [&](int y) { return t.row_of(p.o.v, first + y, d); });
             __syncthreads();
-            const auto slope_of = [&](int y) {
+            float product[PRODUCTS], along[PRODUCTS];
+            row_products(q + r * stride, k, count, d, product);
+            row_products(dz + r * stride, v, count, d, along);
+            const auto slope_of = [&](int m, int y) {
                 float share = 0.0f, slope = 0.0f;
                 if (r < t.count)
-                    pair_gradient(p, t, e, first + y, q + r * stride, dz + r * stride,
-                                  k + y * stride, v + y * stride, &share, &slope);
+                    pair_gradient(p, t, e, first + y, product[m], along[m], &share, &slope);
                 return slope;
             };
             add_weighted<OWN>(weight, k, count, d, slope_of, sum);
@@ -302,11 +304,12 @@ template <int OWN> __global__ void sorted_keys_kernel(sorted_plan p)
             load_rows(q, d, count, [&](int x) { return t.row_of(p.o.q, first + x, d); });
             load_rows(dz, d, count, [&](int x) { return t.row_of(p.o.dz, first + x, d); });
             __syncthreads();
-            const auto pair_of = [&](int x, float *w, float *g) {
+            float product[PRODUCTS], along[PRODUCTS];
+            row_products(k + r * stride, q, count, d, product);
+            row_products(v + r * stride, dz, count, d, along);
+            const auto pair_of = [&](int m, int x, float *w, float *g) {
                 *w = *g = 0.0f;
-                if (r < t.count)
-                    pair_gradient(p, t, first + x, f, q + x * stride, dz + x * stride,
-                                  k + r * stride, v + r * stride, w, g);
+                if (r < t.count) pair_gradient(p, t, first + x, f, product[m], along[m], w, g);
             };
             take_queries<OWN>(weight, slope, q, dz, count, d, pair_of, dk, dv);
         }

@@ -3,8 +3,9 @@
 //
 // A block of 256 threads has a tile of rows in shared memory and takes the other side tile by tile:
 // eight threads share a row and hold every eighth column of its result in registers. A pair
-// costs two products of d; the loads of their operands from shared memory, 128 bytes a clock and
-// multiprocessor, are the limit, a quarter of the rate of float32.
+// costs two products of d. A word of a row serves four products, and a weight the columns that a
+// thread holds: some 1.2 words from shared memory for each multiplication. A multiprocessor loads
+// 32 of them a clock and could multiply 128 times: the limit is a fifth of the rate of float32.
 //
 // `weight` and `slope` below are SIDE floats of shared memory of the thread's row: written and read by its
 // eight threads, and free again after the next barrier of the block, which comes before the next
@@ -30,11 +31,21 @@ __device__ inline void load_rows(float *to, int d, int count, const F &row_of)
     }
 }
 
-__device__ inline float row_product(const float *a, const float *b, int d)
+// The products of one row with the rows lane, lane + 8, ... of a tile: product[m] is that with row
+// lane + 8 m, 0 beyond the first `count`. A word of the row serves four products.
+enum { PRODUCTS = SIDE / TEAM };
+__device__ inline void row_products(const float *row, const float *tile, int count, int d,
+                                    float (&product)[PRODUCTS])
 {
-    float sum = 0.0f;
-    for (int c = 0; c < d; c++) sum += a[c] * b[c];
-    return sum;
+    const float *first = tile + (int)threadIdx.x % TEAM * (d + 1);
+#pragma unroll
+    for (int m = 0; m < PRODUCTS; m++) product[m] = 0.0f;
+    for (int c = 0; c < d; c++) {
+        const float x = row[c];
+#pragma unroll
+        for (int m = 0; m < PRODUCTS; m++)
+            if (TEAM * m < count) product[m] += x * first[TEAM * m * (d + 1) + c];
+    }
 }
 
 __device__ inline float team_max(float x)
@@ -65,25 +76,32 @@ __device__ inline void add_rows(float (&sum)[OWN], const float *weight, const fl
     }
 }
 
-// sum += the rows, times weight_of(j) each.
+// sum += the rows, times weight_of(m, y) each, y = lane + 8 m.
 template <int OWN, class F>
 __device__ inline void add_weighted(float *weight, const float *rows, int count, int d,
                                     const F &weight_of, float (&sum)[OWN])
 {
-    for (int j = (int)threadIdx.x % TEAM; j < count; j += TEAM) weight[j] = weight_of(j);
+#pragma unroll
+    for (int m = 0; m < PRODUCTS; m++) {
+        const int y = (int)threadIdx.x % TEAM + TEAM * m;
+        if (y < count) weight[y] = weight_of(m, y);
+    }
     __syncwarp();
     add_rows<OWN>(sum, weight, rows, count, d);
 }
 
-// What a key takes from a tile of queries: pair_of(x, &weight, &slope) says how much of each row of
+// What a key takes from a tile of queries: pair_of(m, x, &weight, &slope) says how much of each row of
 // dz goes into dv and of q into dk.
 template <int OWN, class F>
 __device__ inline void take_queries(float *weight, float *slope, const float *q,
                                     const float *dz, int count, int d, const F &pair_of,
                                     float (&dk)[OWN], float (&dv)[OWN])
 {
-    for (int x = (int)threadIdx.x % TEAM; x < count; x += TEAM)
-        pair_of(x, &weight[x], &slope[x]);
+#pragma unroll
+    for (int m = 0; m < PRODUCTS; m++) {
+        const int x = (int)threadIdx.x % TEAM + TEAM * m;
+        if (x < count) pair_of(m, x, &weight[x], &slope[x]);
+    }
     __syncwarp();
     add_rows<OWN>(dk, slope, q, count, d);
     add_rows<OWN>(dv, weight, dz, count, d);
@@ -95,7 +113,7 @@ struct online_row {
     float largest, sum;
 };
 
-// One tile of keys: logit_of(y, &share) is the logit of this thread's row and key y, -infinity if
+// One tile of keys: logit_of(m, y, &share) is the logit of this thread's row and key y, -infinity if
 // they do not meet, and the share with which its exponential counts. Brings the result so far to
 // the new maximum and adds to it.
 template <int OWN, class F>
@@ -103,12 +121,12 @@ __device__ inline void absorb(float *weight, const float *v, int count, int d,
                               const F &logit_of, online_row &row, float (&out)[OWN])
 {
     const int lane = (int)threadIdx.x % TEAM;
-    float logit[SIDE / TEAM], share[SIDE / TEAM], largest = row.largest;
+    float logit[PRODUCTS], share[PRODUCTS], largest = row.largest;
 #pragma unroll
-    for (int m = 0; m < SIDE / TEAM; m++) {
+    for (int m = 0; m < PRODUCTS; m++) {
         const int y = lane + TEAM * m;
         share[m] = 1.0f;
-        logit[m] = y < count ? logit_of(y, &share[m]) : -INFINITY;
+        logit[m] = y < count ? logit_of(m, y, &share[m]) : -INFINITY;
         largest = fmaxf(largest, logit[m]);
     }
     largest = team_max(largest);
@@ -116,7 +134,7 @@ __device__ inline void absorb(float *weight, const float *v, int count, int d,
     const float keep = expf(row.largest - shift);
     float sum = 0.0f;
 #pragma unroll
-    for (int m = 0; m < SIDE / TEAM; m++) {
+    for (int m = 0; m < PRODUCTS; m++) {
         const float w = share[m] * expf(logit[m] - shift);
         weight[lane + TEAM * m] = w;
         sum += w;

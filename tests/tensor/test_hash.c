@@ -473,6 +473,26 @@ static void test_refusals(void **state)
     assert_non_null(strstr(err.message, "angular_attention"));
     mra_tape_free(tape);
     mra_device_close(device);
+    // More columns than the tiles of a kernel have: said by the devices that have that limit.
+    for (device_turn turn = {0}; device_next(&turn);) {
+        if (strcmp(turn.device->name, "cpu") == 0) continue;
+        static const float zeros[257];
+        static const int32_t codes[1];
+        const mra_hash_form form = {1, 1, 1, 257, 1, 0, 2};
+        const mra_collision_rule rule = {false, 1, 1.0f};
+        float *rows = device_put(turn.device, zeros, sizeof zeros);
+        float *gradient = device_put(turn.device, zeros, sizeof zeros);
+        int32_t *code = device_put(turn.device, codes, sizeof codes);
+        assert_int_equal(
+            turn.device->kernels->collision_backward(turn.device, &form, &rule, code, code,
+                                                     (const float *const[3]){rows, rows, rows},
+                                                     rows, gradient, false, NULL, false, &err),
+            MRA_BAD_INPUT);
+        assert_non_null(strstr(err.message, "d = 257: expected at most 256"));
+        device_get(turn.device, NULL, rows, 0);
+        device_get(turn.device, NULL, gradient, 0);
+        device_get(turn.device, NULL, code, 0);
+    }
 }
 
 int main(void)
