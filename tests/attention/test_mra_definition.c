@@ -30,7 +30,8 @@ static void test_mra2(void **state)
     method_report(&(method_check){.method = "mra2",
                                   .options = {"blocks=1"},
                                   .label = "mra2 blocks=1",
-                                  .definition = definition});
+                                  .definition = definition,
+                                  .lengths = {33, 301}});
 }
 
 static void test_mra2s(void **state)
@@ -40,7 +41,8 @@ static void test_mra2s(void **state)
     method_report(&(method_check){.method = "mra2s",
                                   .options = {"blocks=1"},
                                   .label = "mra2s blocks=1",
-                                  .definition = definition});
+                                  .definition = definition,
+                                  .lengths = {33, 301}});
 }
 
 int main(void)

@@ -330,7 +330,7 @@ static void test_published(void **state)
                             .definition = published_definition,
                             .deviation = 0.25,
                             .gradient_tolerance = 5e-5, // dQ is a difference of sums
-                            .lengths = {1, 2, 33, 150, 257},
+                            .lengths = {i == 1 ? 1 : 2, 33, i % 2 ? 150 : 257},
                             .shape = {.batch = i == 3 ? 2 : 1, .heads = i == 3 ? 1 : 2}});
     }
 }
