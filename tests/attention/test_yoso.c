@@ -179,8 +179,7 @@ static void test_expectation(void **state)
 static void test_sampled(void **state)
 {
     (void)state;
-    method_report(
-        &(method_check){.method = "yoso", .label = "yoso sampled", .definition = sampled});
+    method_report(&(method_check){.method = "yoso", .definition = sampled});
     method_report(&(method_check){.method = "yoso",
                                   .options = {"bits=2", "hashes=5"},
                                   .label = "yoso sampled, 2 bits",
