@@ -5,7 +5,7 @@
 #
 # Writes OUT/explorer-data.js: the module and the trained heads as base64, so that the page needs no server (a
 # browser refuses to fetch a file from a page that is a file). Status 3, with one line, where clang, wasm-ld or
-# wasi-libc is missing.
+# wasi-libc is missing; the page then says so itself.
 set -eu
 cd "$(dirname "$0")/../.."
 out=${1:?usage: build.sh OUT}
@@ -13,15 +13,16 @@ missing=
 command -v clang >/dev/null 2>&1 || missing="$missing clang"
 command -v wasm-ld >/dev/null 2>&1 || missing="$missing lld"
 [ -e /usr/include/wasm32-wasi/stdlib.h ] || missing="$missing wasi-libc"
-[ -n "$missing" ] || clang --target=wasm32-wasi -print-libgcc-file-name 2>/dev/null | grep -q . && {
-    runtime=$(clang --target=wasm32-wasi -print-libgcc-file-name 2>/dev/null)
-    [ -e "$runtime" ] || missing="$missing libclang-rt-dev-wasm32"
-}
+if [ -z "$missing" ]; then
+    runtime=$(clang --target=wasm32-wasi -print-libgcc-file-name 2>/dev/null) || runtime=
+    [ -z "$runtime" ] || [ -e "$runtime" ] || missing="$missing libclang-rt-dev-wasm32"
+fi
+mkdir -p "$out"
 [ -z "$missing" ] || {
+    echo 'const explorerHeads = [];' >"$out/explorer-data.js"
     echo "explorer: not built: missing:$missing (Debian packages)" >&2
     exit 3
 }
-mkdir -p "$out"
 module=$(mktemp "$out/explorer.XXXXXX")
 trap 'rm -f "$module" "$out/explorer-data.js.tmp"' EXIT
 # shellcheck disable=SC2046  # names without blanks
