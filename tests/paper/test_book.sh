@@ -130,7 +130,7 @@ config=${MRA_OUT%/*}/config.mk
 # shellcheck disable=SC2046  # the flags are words
 passes 'the code of the page, compiled for this machine' "${CC_FOR_TEST:-cc}" -std=c11 -D_GNU_SOURCE -O2 -fopenmp \
     -I"$root/src" -I"$root/experiments" -o "$work/native" "$root/tests/paper/explorer.c" "$root/paper/explorer/explorer.c" \
-    "$MRA_OUT/obj/experiments/common_dense.o" "$MRA_OUT/lib/libinner.a" $(sed -n 's/^ALL_LIBS := //p' "$config") -lm
+    "$MRA_OUT/obj/experiments/common_dense.o" "$MRA_OUT/lib/libinner.a" $(sed -n "s/^ALL_LIBS := //p;s/^CUDA_LIBS := //p" "$config") -lm
 
 # halves SET HEAD: Q, K, V of one head as they are stored.
 halves() {
