@@ -151,7 +151,7 @@ below() { awk -v x="$1" -v limit="$2" 'BEGIN { exit !(x != "" && x != "inf" && x
 # computes SETTINGS: the page against the native code, every entry of the exact matrix, of J, of the approximation, of the output,
 # and the errors. What the page computed stays in $work/page.*, its slider settings in $scales, $blocks, $t, $sparse, $ranking.
 computes() {
-    settings=$1
+    settings=$1 set='' head='' scales='' blocks='' t='' sparse='' ranking=''
     eval "$(echo "$settings" | gawk -v RS='[&\n]' -F= '
         BEGIN { v["head"] = 0; v["coarsest"] = 2; v["steps"] = 1; v["budget"] = 2; v["later"] = 4; v["temperature"] = v["method"] = v["ranking"] = 0 }
         NF == 2 { v[$1] = $2 }
