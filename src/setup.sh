@@ -5,7 +5,7 @@
 #
 # On Debian (or a descendant) and as root, or with a sudo that asks no password, missing packages are installed.
 # Otherwise the one command that installs them is printed and the status is 2. A second run finds everything and
-# does nothing. What is optional is reported, never an error: LIBXSMM, nvcc, and for the book a clang that makes WebAssembly
+# does nothing. What is optional is reported, never an error: LIBXSMM, MPI, nvcc, and for the book a clang that makes WebAssembly
 # (the page with the sliders) and Chromium (its test).
 set -eu
 config=${1:?usage: setup.sh CONFIG.MK}
@@ -34,6 +34,8 @@ pandoc:command:pandoc
 '
 wanted='
 libxsmm-dev:pkg:libxsmm
+libopenmpi-dev:pkg:ompi-c
+openmpi-bin:command:mpirun
 cppcheck:command:cppcheck
 shellcheck:command:shellcheck
 clang:command:clang
@@ -129,6 +131,15 @@ pkgs='openblas gsl inih jansson libarchive libpcre2-8 libjpeg zlib'
         nvcc=
         echo "setup: nvcc not found: no code for GPUs; the kernels are compiled for the host alone (tests)" >&2
     fi
+    mpi=
+    if pkg-config --exists ompi-c; then
+        cflags="$cflags -DMRA_HAVE_MPI=1 $(pkg-config --cflags ompi-c)"
+        # Only what trains needs it: tests and drivers that do not are linked without.
+        mpi="-Wl,--push-state,--as-needed $(pkg-config --libs ompi-c) -Wl,--pop-state"
+        echo "setup: Open MPI $(pkg-config --modversion ompi-c): mpirun -n N build/bin/mra train works" >&2
+    else
+        echo "setup: MPI not found: mra train runs in one process (libopenmpi-dev, openmpi-bin)" >&2
+    fi
     width=
     if echo | ${CC:-cc} -march=native -mprefer-vector-width=512 -dM -E - 2>/dev/null | grep -q __AVX512F__; then
         width=-mprefer-vector-width=512
@@ -137,7 +148,7 @@ pkgs='openblas gsl inih jansson libarchive libpcre2-8 libjpeg zlib'
     echo "CONFIG_CFLAGS := $cflags"
     echo "VECTOR_WIDTH := $width"
     echo "LIBMRA_LIBS := $xsmm $blas"
-    echo "ALL_LIBS := $xsmm $libs"
+    echo "ALL_LIBS := $xsmm $libs $mpi"
     echo "NVCC := $nvcc"
     echo "CUDA_LIBS := $cuda_libs"
 } >"$config.tmp"

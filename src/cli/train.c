@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "core/core.h"
+#include "nn/seeds.h"
 #include "nn/train.h"
 #include "nn/train_check.h"
 
@@ -13,6 +14,7 @@ typedef struct train_arguments {
     mra_cli_common common;
     const char *out;
     bool check, estimate;
+    mra_cli_numbers seeds;
 } train_arguments;
 
 static const mra_cli_option options[] = {
@@ -22,6 +24,15 @@ static const mra_cli_option options[] = {
      .offset = offsetof(train_arguments, out),
      .help = "folder of the run: checkpoint, log, weights and result; build/train/NAME for the "
              "settings NAME.ini unless given"},
+    {.name = "seeds",
+     .argument = "LIST",
+     .kind = MRA_CLI_COUNTS,
+     .offset = offsetof(train_arguments, seeds),
+     .low = 0,
+     .high = 9e15,
+     .help =
+         "trains once for each of these seeds, into DIR/seed1, DIR/seed2 and so on, and writes "
+         "mean and standard deviation to DIR/seeds.tsv; stops at the first that fails"},
     {.name = "check",
      .kind = MRA_CLI_FLAG,
      .offset = offsetof(train_arguments, check),
@@ -50,7 +61,15 @@ static const char *const description[] = {
     "giving "
     "the most frequent answer) and run.json. A run that was stopped, or killed, goes on from "
     "its "
-    "checkpoint when the same command is given again, and ends with the same bits.",
+    "checkpoint when the same command is given again, and ends with the same bits. A training "
+    "whose loss is no longer finite, or stays above train.diverge_factor times its lowest for "
+    "train.diverge_steps steps, ends with status 2, its checkpoint, and diverged.tsv.",
+    "train.accumulate=P computes each batch in P parts, which needs less memory. Started by "
+    "mpirun "
+    "(where the program was built with MPI), several processes share the parts; P must be a "
+    "multiple of their number, and the weights are, bit for bit, those of one process with the "
+    "same "
+    "settings. Where one process dies, mpirun ends the others; the same command goes on.",
     "--check and --estimate train nothing and write nothing but a table of two columns: "
     "weights, "
     "whether the data are there, and for --estimate the seconds of a step, of an evaluated "
@@ -60,6 +79,8 @@ static const char *const description[] = {
 static const char *const examples[] = {
     "mra train experiments/listops-laptop.ini",
     "mra train experiments/listops-laptop.ini --estimate",
+    "mra train experiments/listops-laptop.ini --seeds 1,2,3",
+    "mpirun -n 2 mra train experiments/listops-laptop.ini train.accumulate=2",
     "mra train experiments/listops-laptop.ini attention.method=mra2s attention.blocks=2 "
     "--out build/train/sparse",
     NULL};
@@ -93,18 +114,19 @@ static void catch_signals(void)
     sigaction(SIGTERM, &action, NULL);
 }
 
-// The file, then the overrides, then --seed.
-static mra_status read_settings(const train_arguments *arguments, mra_settings *settings,
-                                mra_train_options *options, mra_error *err)
+// The file, then the overrides, then the seed if it is not NULL.
+static mra_status read_settings(const train_arguments *arguments, const uint64_t *seed,
+                                mra_settings *settings, mra_train_options *options,
+                                mra_error *err)
 {
     const mra_cli_common *common = &arguments->common;
     mra_status status = mra_settings_read(settings, common->operands[0], err);
     for (int i = 1; i < common->operand_count && status == MRA_OK; i++)
         status = mra_settings_override(settings, common->operands[i], err);
-    if (status == MRA_OK && mra_cli_given(&mra_cli_command_train, arguments, "seed")) {
-        char seed[64];
-        snprintf(seed, sizeof seed, "train.seed=%llu", (unsigned long long)common->seed);
-        status = mra_settings_override(settings, seed, err);
+    if (status == MRA_OK && seed) {
+        char line[64];
+        snprintf(line, sizeof line, "train.seed=%llu", (unsigned long long)*seed);
+        status = mra_settings_override(settings, line, err);
     }
     return status == MRA_OK ? mra_train_options_read(options, settings, err) : status;
 }
@@ -119,9 +141,10 @@ static void name_folder(const char *file, char *folder, size_t room)
     snprintf(folder, room, "build/train/%.*s", (int)length, name);
 }
 
-static void show_result(const mra_train_result *result, const char *folder)
+static void show_result(const mra_task_kind *kind, const mra_train_result *result,
+                        const char *folder)
 {
-    printf("split\texamples\taccuracy\tmost_frequent\tloss\n");
+    printf("split\texamples\t%s\tmost_frequent\tloss\n", kind->metric[0]);
     printf("dev\t%lld\t%.4f\t%.4f\t%.4f\n", (long long)result->dev.examples,
            result->dev.metric[0], result->dev_majority, result->dev.loss);
     printf("test\t%lld\t%.4f\t%.4f\t%.4f\n", (long long)result->test.examples,
@@ -145,40 +168,105 @@ static mra_status check(const train_arguments *arguments, const mra_train_option
     return MRA_OK;
 }
 
-static mra_status train(const train_arguments *arguments, int argc, char **argv, mra_error *err)
+// What all trainings of one command share.
+typedef struct command {
+    const train_arguments *arguments;
+    const mra_group *group;
+    int argc;
+    char **argv;
+    const mra_task_kind *kind; // known once a training has ended
+} command;
+
+// One training, or a look at it. `seed` NULL: that of the settings. Says what came out unless `one_of_many`.
+static mra_status train(command *command, const uint64_t *seed, const char *folder,
+                        mra_train_result *result, bool one_of_many, mra_error *err)
 {
+    const train_arguments *arguments = command->arguments;
     const mra_cli_common *common = &arguments->common;
-    char folder[1024];
-    name_folder(common->operands[0], folder, sizeof folder);
     mra_settings *settings = NULL;
     mra_device *device = NULL;
     mra_record *record = NULL;
     mra_train_options training;
-    mra_train_result result;
     mra_status status = mra_settings_create(&settings, err);
-    if (status == MRA_OK) status = read_settings(arguments, settings, &training, err);
+    if (status == MRA_OK) status = read_settings(arguments, seed, settings, &training, err);
     if (status == MRA_OK) status = mra_cli_device(&device, common, err);
-    const bool only_look = arguments->check || arguments->estimate;
-    if (status == MRA_OK && only_look) status = check(arguments, &training, device, err);
-    if (status == MRA_OK) status = mra_record_create(&record, argc, argv, err);
-    if (status == MRA_OK && !only_look) {
+    if (status == MRA_OK)
+        status = mra_record_create(&record, command->argc, command->argv, err);
+    status = mra_group_agree(command->group, status, err);
+    if (status == MRA_OK && (arguments->check || arguments->estimate)) {
+        status = check(arguments, &training, device, err);
+    } else if (status == MRA_OK) {
         mra_record_settings(record, settings);
         mra_record_number(record, "seed", (double)training.seed);
+        mra_record_number(record, "processes", command->group->count);
         mra_record_number(record, "threads", device->threads);
         mra_record_text(record, "device", device->name);
-        mra_train_run run = {.folder = arguments->out ? arguments->out : folder,
+        mra_train_run run = {.folder = folder,
                              .device = device,
                              .quiet = common->quiet,
                              .stop = &stop,
-                             .record = record};
+                             .record = record,
+                             .group = command->group};
         catch_signals();
-        status = mra_train(&training, &run, &result, err);
-        if (status == MRA_OK) show_result(&result, run.folder);
+        status = mra_train(&training, &run, result, err);
+        command->kind = training.task;
+        if (status == MRA_OK && !one_of_many && command->group->rank == 0)
+            show_result(training.task, result, run.folder);
     }
     mra_record_free(record);
     mra_device_close(device);
     mra_settings_free(settings);
     return status;
+}
+
+static void show_seeds(const mra_task_kind *kind, const mra_train_result *results, int count,
+                       const char *path)
+{
+    double values[MRA_SEEDS], mean, deviation;
+    printf("split\tseeds\t%s\tdeviation\n", kind->metric[0]);
+    for (int test = 0; test < 2; test++) {
+        for (int i = 0; i < count; i++)
+            values[i] = test ? results[i].test.metric[0] : results[i].dev.metric[0];
+        mra_seeds_spread(values, count, &mean, &deviation);
+        printf("%s\t%d\t%.4f\t%.4f\n", test ? "test" : "dev", count, mean, deviation);
+    }
+    printf("# %s\n", path);
+}
+
+static mra_status train_seeds(command *command, const char *folder, mra_error *err)
+{
+    const mra_cli_numbers *list = &command->arguments->seeds;
+    mra_train_result results[MRA_SEEDS];
+    uint64_t seeds[MRA_SEEDS];
+    char path[1200];
+    mra_status status = MRA_OK;
+    for (int i = 0; i < list->count && status == MRA_OK; i++) {
+        seeds[i] = (uint64_t)list->value[i];
+        snprintf(path, sizeof path, "%s/seed%llu", folder, (unsigned long long)seeds[i]);
+        status = train(command, &seeds[i], path, &results[i], true, err);
+        if (status != MRA_OK)
+            return mra_fail_within(err, "seed %llu", (unsigned long long)seeds[i]);
+    }
+    snprintf(path, sizeof path, "%s/seeds.tsv", folder);
+    if (command->group->rank > 0) return MRA_OK;
+    status = mra_seeds_write(path, command->kind, seeds, results, list->count, err);
+    if (status == MRA_OK) show_seeds(command->kind, results, list->count, path);
+    return status;
+}
+
+static mra_status run(const train_arguments *arguments, const mra_group *group, int argc,
+                      char **argv, mra_error *err)
+{
+    const mra_cli_common *common = &arguments->common;
+    command command = {.arguments = arguments, .group = group, .argc = argc, .argv = argv};
+    char folder[1024];
+    name_folder(common->operands[0], folder, sizeof folder);
+    const char *out = arguments->out ? arguments->out : folder;
+    const bool looks = arguments->check || arguments->estimate;
+    if (arguments->seeds.count > 0 && !looks) return train_seeds(&command, out, err);
+    const bool given = mra_cli_given(&mra_cli_command_train, arguments, "seed");
+    mra_train_result result;
+    return train(&command, given ? &common->seed : NULL, out, &result, false, err);
 }
 
 int mra_cli_train(int argc, char **argv)
@@ -187,6 +275,12 @@ int mra_cli_train(int argc, char **argv)
     int status;
     if (!mra_cli_parse(&mra_cli_command_train, &arguments, argc, argv, &status)) return status;
     mra_error err;
-    if (train(&arguments, argc, argv, &err) != MRA_OK) return mra_cli_fail(&err);
-    return 0;
+    mra_group group;
+    if (mra_group_open(&group, &err) != MRA_OK) return mra_cli_fail(&err);
+    const mra_status ended = run(&arguments, &group, argc, argv, &err);
+    // One line, from one process; all end with the same status.
+    status = mra_exit_status(ended);
+    if (ended != MRA_OK && group.rank == 0) status = mra_cli_fail(&err);
+    mra_group_close(&group);
+    return status;
 }

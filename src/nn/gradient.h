@@ -11,16 +11,19 @@
 #define MRA_NN_GRADIENT_H
 
 #include "core/error.h"
+#include "nn/group.h"
 #include "nn/layers.h"
 
 typedef struct mra_gradient mra_gradient; // opaque
 
-// For steps of `parts` parts; `parameters` is borrowed and must be complete.
+// For steps of `parts` parts, which the processes of `group` share out evenly: process r has parts r P / R to (r + 1) P / R - 1
+// (MRA_BAD_INPUT if R does not divide P). `parameters` and `group` are borrowed; the former must be complete.
 mra_status mra_gradient_create(mra_gradient **gradient, mra_parameters *parameters, int parts,
-                               mra_error *err);
+                               const mra_group *group, mra_error *err);
 void mra_gradient_free(mra_gradient *gradient);
 
-// Adds the gradient that the parameters hold now, that of part `part` (in their order), and sets it to zero.
+// Adds the gradient that the parameters hold now, that of part `part` (the own ones in their order), and sets it to zero.
+// Collective (nn/group.h), as the next one.
 mra_status mra_gradient_add(mra_gradient *gradient, int part, mra_error *err);
 // Gives the sum back to the parameters. With one part, both do nothing.
 mra_status mra_gradient_finish(mra_gradient *gradient, mra_error *err);

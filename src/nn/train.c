@@ -44,7 +44,7 @@ static mra_status open_task(mra_trainer *trainer, mra_error *err)
 {
     const mra_train_options *options = trainer->options;
     mra_device *device = trainer->run->device;
-    const mra_task_run run = {.device = device, .quiet = trainer->run->quiet};
+    const mra_task_run run = {.device = device, .quiet = trainer->quiet};
     mra_status status = options->task->open(&trainer->task, options, &run, err);
     if (status != MRA_OK) return status;
     mra_parameters *parameters = trainer->task->parameters;
@@ -53,11 +53,16 @@ static mra_status open_task(mra_trainer *trainer, mra_error *err)
         status =
             mra_optimiser_create(&trainer->optimiser, &options->optimiser, parameters, err);
     if (status == MRA_OK)
-        status = mra_gradient_create(&trainer->gradient, parameters, options->accumulate, err);
+        status = mra_gradient_create(&trainer->gradient, parameters, options->accumulate,
+                                     &trainer->group, err);
     if (status == MRA_OK) status = mra_tape_create(&trainer->tape, device, err);
     if (status != MRA_OK) return status;
     trainer->best = calloc(parameters->size, sizeof *trainer->best);
-    return trainer->best ? MRA_OK : mra_fail(err, MRA_NO_MEMORY, "training: no memory");
+    trainer->scores =
+        calloc((size_t)options->accumulate * MRA_SCORE_NUMBERS, sizeof *trainer->scores);
+    return trainer->best && trainer->scores
+               ? MRA_OK
+               : mra_fail(err, MRA_NO_MEMORY, "training: no memory");
 }
 
 // The state of a checkpoint, if there is one; otherwise that of a beginning.
@@ -66,7 +71,7 @@ static mra_status find_checkpoint(mra_trainer *trainer, mra_error *err)
     trainer->state =
         (mra_train_state){.evaluated = -1, .best_step = -1, .lowest_loss = INFINITY};
     trainer->saved = -1;
-    if (!mra_file_exists(trainer->checkpoint)) return MRA_OK;
+    if (!trainer->first || !mra_file_exists(trainer->checkpoint)) return MRA_OK;
     mra_status status =
         mra_checkpoint_read(trainer->checkpoint, trainer->task->parameters, trainer->optimiser,
                             trainer->best, &trainer->state, trainer->settings, err);
@@ -75,7 +80,7 @@ static mra_status find_checkpoint(mra_trainer *trainer, mra_error *err)
                         trainer->saved == trainer->options->schedule.steps &&
                         mra_file_exists(trainer->result);
     if (status == MRA_OK && !trainer->finished)
-        mra_say(trainer->run->quiet, "%s: going on from step %" PRId64, trainer->run->folder,
+        mra_say(trainer->quiet, "%s: going on from step %" PRId64, trainer->run->folder,
                 trainer->state.step);
     return status;
 }
@@ -90,18 +95,48 @@ static mra_status set_up(mra_trainer *trainer, mra_error *err)
     if (status == MRA_OK) status = mra_trainer_path(trainer, log, "log.tsv", err);
     if (status == MRA_OK) status = make_settings_text(trainer, err);
     if (status == MRA_OK) status = open_task(trainer, err);
-    if (status == MRA_OK) status = mra_make_folder(trainer->run->folder, err);
+    if (status == MRA_OK && trainer->first) status = mra_make_folder(trainer->run->folder, err);
     if (status == MRA_OK) status = find_checkpoint(trainer, err);
-    if (status == MRA_OK && !trainer->finished)
+    if (status == MRA_OK && trainer->first && !trainer->finished)
         status = mra_train_log_open(&trainer->log, log, trainer->options->task,
                                     &trainer->state.log_bytes, err);
     return status;
+}
+
+// What the first process found in the folder, to the others.
+static mra_status share_state(mra_trainer *trainer, mra_error *err)
+{
+    const mra_group *group = &trainer->group;
+    mra_parameters *parameters = trainer->task->parameters;
+    if (group->count == 1) return MRA_OK;
+    float *values = malloc(3 * parameters->size * sizeof *values);
+    mra_status status =
+        values ? MRA_OK : mra_fail(err, MRA_NO_MEMORY, "training: no memory to share weights");
+    float *moment1 = values + (values ? parameters->size : 0);
+    float *moment2 = moment1 + (values ? parameters->size : 0);
+    if (status == MRA_OK) status = mra_parameters_to_host(parameters, values, err);
+    if (status == MRA_OK) status = mra_optimiser_to_host(trainer->optimiser, 1, moment1, err);
+    if (status == MRA_OK) status = mra_optimiser_to_host(trainer->optimiser, 2, moment2, err);
+    status = mra_group_agree(group, status, err);
+    if (status == MRA_OK) {
+        mra_group_broadcast(group, values, 3 * parameters->size * sizeof *values);
+        mra_group_broadcast(group, trainer->best, parameters->size * sizeof *trainer->best);
+        mra_group_broadcast(group, &trainer->state, sizeof trainer->state);
+        mra_group_broadcast(group, &trainer->finished, sizeof trainer->finished);
+        mra_group_broadcast(group, &trainer->saved, sizeof trainer->saved);
+        status = mra_parameters_from_host(parameters, values, err);
+    }
+    if (status == MRA_OK) status = mra_optimiser_from_host(trainer->optimiser, 1, moment1, err);
+    if (status == MRA_OK) status = mra_optimiser_from_host(trainer->optimiser, 2, moment2, err);
+    free(values);
+    return mra_group_agree(group, status, err);
 }
 
 static void clean_up(mra_trainer *trainer)
 {
     mra_train_log_close(&trainer->log);
     free(trainer->best);
+    free(trainer->scores);
     free(trainer->settings);
     mra_tape_free(trainer->tape);
     mra_gradient_free(trainer->gradient);
@@ -123,9 +158,11 @@ double mra_trainer_seconds(mra_trainer *trainer)
 mra_status mra_trainer_save(mra_trainer *trainer, mra_error *err)
 {
     mra_trainer_seconds(trainer);
-    mra_status status =
-        mra_checkpoint_write(trainer->checkpoint, trainer->task->parameters, trainer->optimiser,
-                             trainer->best, &trainer->state, trainer->settings, err);
+    mra_status status = MRA_OK;
+    if (trainer->first)
+        status = mra_checkpoint_write(trainer->checkpoint, trainer->task->parameters,
+                                      trainer->optimiser, trainer->best, &trainer->state,
+                                      trainer->settings, err);
     if (status == MRA_OK) trainer->saved = trainer->state.step;
     return status;
 }
@@ -142,10 +179,11 @@ mra_status mra_trainer_evaluate(mra_trainer *trainer, mra_split split,
                                 mra_evaluation *evaluation, mra_error *err)
 {
     mra_status status =
-        mra_evaluate(trainer->task, trainer->tape, trainer->prefetch, split, trainer->run->stop,
-                     show_evaluation, trainer, evaluation, err);
+        mra_evaluate(trainer->task, trainer->tape, trainer->prefetch, &trainer->group, split,
+                     trainer->run->stop, show_evaluation, trainer, evaluation, err);
     if (status != MRA_OK) return status;
     mra_trainer_seconds(trainer);
+    if (!trainer->first) return MRA_OK;
     mra_log_row row = {.step = trainer->state.step,
                        .split = mra_split_name(split),
                        .loss = evaluation->loss,
@@ -179,9 +217,10 @@ static mra_status evaluate_on_dev(mra_trainer *trainer, mra_error *err)
     return mra_parameters_to_host(trainer->task->parameters, trainer->best, err);
 }
 
+// Of any process.
 static bool stop_asked(const mra_trainer *trainer)
 {
-    return trainer->run->stop && *trainer->run->stop;
+    return mra_group_any(&trainer->group, trainer->run->stop && *trainer->run->stop);
 }
 
 static mra_status interrupted(mra_trainer *trainer, mra_error *err)
@@ -197,19 +236,22 @@ static mra_status interrupted(mra_trainer *trainer, mra_error *err)
 static mra_status train_loop(mra_trainer *trainer, mra_error *err)
 {
     const mra_train_options *options = trainer->options;
+    const mra_group *group = &trainer->group;
     mra_train_state *state = &trainer->state;
     for (;;) {
         bool last = state->step == options->schedule.steps;
         bool due = state->step > 0 && (last || state->step % options->eval_every == 0);
         mra_status status = MRA_OK;
         if (due && state->evaluated != state->step) status = evaluate_on_dev(trainer, err);
-        if (stop_asked(trainer) && (status == MRA_OK || status == MRA_INTERRUPTED))
-            return interrupted(trainer, err);
+        status = mra_group_agree(group, status, err);
+        if ((status == MRA_OK || status == MRA_INTERRUPTED) && stop_asked(trainer))
+            return mra_group_agree(group, interrupted(trainer, err), err);
         bool save_now = last || state->step % options->checkpoint_every == 0;
         if (status == MRA_OK && save_now && trainer->saved != state->step)
             status = mra_trainer_save(trainer, err);
+        status = mra_group_agree(group, status, err);
         if (status != MRA_OK || last) return status;
-        status = mra_trainer_step(trainer, err);
+        status = mra_group_agree(group, mra_trainer_step(trainer, err), err);
         if (status != MRA_OK) return status;
     }
 }
@@ -218,18 +260,27 @@ mra_status mra_train(const mra_train_options *options, const mra_train_run *run,
                      mra_train_result *result, mra_error *err)
 {
     mra_trainer trainer = {.options = options, .run = run, .clock = mra_seconds()};
+    trainer.group = run->group ? *run->group : (mra_group){.count = 1};
+    trainer.first = trainer.group.rank == 0;
+    trainer.quiet = run->quiet || !trainer.first;
     mra_train_result unwanted;
     if (!result) result = &unwanted;
     *result = (mra_train_result){0};
-    mra_status status = set_up(&trainer, err);
+    mra_status status = mra_group_agree(&trainer.group, set_up(&trainer, err), err);
+    if (status == MRA_OK) status = share_state(&trainer, err);
     if (status == MRA_OK && trainer.finished) {
-        status = mra_train_result_read(trainer.result, options->task, result, err);
+        if (trainer.first)
+            status = mra_train_result_read(trainer.result, options->task, result, err);
+        status = mra_group_agree(&trainer.group, status, err);
+        mra_group_broadcast(&trainer.group, result, sizeof *result);
     } else if (status == MRA_OK) {
         trainer.progress = mra_progress_start("train", (double)options->schedule.steps,
-                                              (double)trainer.state.step, run->quiet);
+                                              (double)trainer.state.step, trainer.quiet);
         trainer.clock = mra_seconds();
         status = train_loop(&trainer, err);
-        if (status == MRA_OK) status = mra_trainer_finish(&trainer, result, err);
+        if (status == MRA_OK)
+            status =
+                mra_group_agree(&trainer.group, mra_trainer_finish(&trainer, result, err), err);
         if (status == MRA_OK) mra_progress_end(&trainer.progress, "");
     }
     clean_up(&trainer);

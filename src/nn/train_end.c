@@ -77,6 +77,7 @@ mra_status mra_trainer_finish(mra_trainer *trainer, mra_train_result *result, mr
     result->steps = state->step;
     result->weights = task->parameters->size;
     result->seconds = state->seconds;
+    if (!trainer->first) return MRA_OK;
     status = write_weights(trainer, result, err);
     if (status == MRA_OK) status = write_record(trainer, result, err);
     if (status == MRA_OK)

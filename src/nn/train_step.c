@@ -3,15 +3,15 @@
 #include <inttypes.h>
 #include <math.h>
 #include <stdio.h>
+#include <string.h>
 
 #include "io/tsv.h"
 #include "nn/evaluate.h"
 #include "nn/trainer.h"
 
-// What is known of a step: sums over its parts in their order.
+// What is known of a step once all its parts are.
 typedef struct step_sums {
-    mra_score
-        score;    // its loss is a sum, weighted by what is counted, until the step is complete
+    mra_score score;
     double norm;  // of the gradient of the mean loss
     double share; // what the gradient that was summed has to be multiplied with
 } step_sums;
@@ -46,7 +46,7 @@ static mra_status write_diverged(const mra_trainer *trainer, const char *what, m
 static mra_status diverged(mra_trainer *trainer, const char *what, mra_error *err)
 {
     mra_status status = mra_trainer_save(trainer, err);
-    if (status == MRA_OK) status = write_diverged(trainer, what, err);
+    if (status == MRA_OK && trainer->first) status = write_diverged(trainer, what, err);
     if (status != MRA_OK) return status;
     return mra_fail(
         err, MRA_BAD_INPUT,
@@ -92,56 +92,64 @@ static mra_status went_nowhere(mra_trainer *trainer, mra_error *err)
 
 // ---- Loss and gradient ----------------------------------------------------------------------------
 
-// Adds loss and gradient of one part to those of the parts before it. The gradient of a part is c_p g_p (nn/gradient.h);
-// a step in one part has g itself, and no sum.
-static mra_status add_part(mra_trainer *trainer, const void *batch, int part, step_sums *sums,
-                           mra_error *err)
+// Loss and gradient of one part, computed by this process. The gradient is c_p g_p (nn/gradient.h); a step in one part has g
+// itself, and no sum.
+static mra_status compute_part(mra_trainer *trainer, const mra_portion *here,
+                               const mra_portion *next, mra_error *err)
 {
     mra_task *task = trainer->task;
     mra_tape *tape = trainer->tape;
-    const int parts = trainer->options->accumulate;
+    const void *batch;
     mra_score score;
     float value = 0;
+    mra_status status = mra_prefetch_get(trainer->prefetch, here, next, &batch, err);
+    if (status != MRA_OK) return status;
     mra_tape_mode(tape, true, true, trainer->options->seed,
-                  (uint64_t)trainer->state.step * (uint64_t)parts + (uint64_t)part);
+                  here->index * (uint64_t)here->parts + (uint64_t)here->part);
     mra_tensor *output = task->kind->loss(task, tape, batch, &score);
-    mra_status status = mra_tape_value(tape, output, &value, err);
+    status = mra_tape_value(tape, output, &value, err);
     if (status == MRA_OK && isfinite(value)) {
-        const float weight = parts == 1 ? 1.0f : (float)score.counted;
+        const float weight = here->parts == 1 ? 1.0f : (float)score.counted;
         status = mra_tape_backward_from(tape, output, &weight, err);
     }
     mra_tape_reset(tape);
-    if (status == MRA_OK) status = mra_gradient_add(trainer->gradient, part, err);
-    if (status != MRA_OK) return status;
-    sums->score.counted += score.counted;
-    sums->score.tokens += score.tokens;
-    for (int k = 0; k < MRA_TASK_METRICS; k++) sums->score.right[k] += score.right[k];
-    sums->score.loss += (double)value * (double)score.counted;
-    return MRA_OK;
+    score.loss = (double)value;
+    mra_score_store(&score, trainer->scores + here->part * MRA_SCORE_NUMBERS);
+    return status;
+}
+
+// The parts of this process, one after another; its first one of the next step is prepared while the last one is computed.
+static mra_status compute_parts(mra_trainer *trainer, mra_error *err)
+{
+    const mra_group *group = &trainer->group;
+    const uint64_t step = (uint64_t)trainer->state.step;
+    const int parts = trainer->options->accumulate, own = parts / group->count;
+    const int begin = group->rank * own, end = begin + own;
+    const bool last = trainer->state.step + 1 == trainer->options->schedule.steps;
+    memset(trainer->scores, 0, (size_t)parts * MRA_SCORE_NUMBERS * sizeof *trainer->scores);
+    for (int part = begin; part < end; part++) {
+        const bool over = part + 1 == end;
+        const mra_portion here = {MRA_TRAIN, step, part, parts};
+        const mra_portion next = {MRA_TRAIN, step + over, over ? begin : part + 1, parts};
+        mra_status status = compute_part(trainer, &here, over && last ? NULL : &next, err);
+        status = mra_group_agree(group, status, err);
+        if (status == MRA_OK) status = mra_gradient_add(trainer->gradient, part, err);
+        if (status != MRA_OK) return status;
+    }
+    mra_group_sum(group, trainer->scores, (size_t)parts * MRA_SCORE_NUMBERS);
+    return mra_gradient_finish(trainer->gradient, err);
 }
 
 static mra_status differentiate(mra_trainer *trainer, step_sums *sums, mra_error *err)
 {
-    const int64_t step = trainer->state.step;
     const int parts = trainer->options->accumulate;
-    const bool last = step + 1 == trainer->options->schedule.steps;
-    *sums = (step_sums){0};
-    for (int part = 0; part < parts; part++) {
-        const bool over = part + 1 == parts;
-        const mra_portion here = {MRA_TRAIN, (uint64_t)step, part, parts};
-        const mra_portion next = {MRA_TRAIN, (uint64_t)step + over, over ? 0 : part + 1, parts};
-        const void *batch;
-        mra_status status = mra_prefetch_get(trainer->prefetch, &here,
-                                             over && last ? NULL : &next, &batch, err);
-        if (status == MRA_OK) status = add_part(trainer, batch, part, sums, err);
-        if (status != MRA_OK) return status;
-    }
+    mra_status status = compute_parts(trainer, err);
+    if (status != MRA_OK) return status;
+    sums->score = mra_score_total(trainer->scores, (size_t)parts);
     // Of nothing at all (no position was masked) the loss is 0 and the gradient too.
-    const double counted = sums->score.counted > 0 ? (double)sums->score.counted : 1.0;
-    sums->score.loss /= counted;
-    sums->share = parts == 1 ? 1.0 : 1.0 / counted;
-    mra_status status = mra_gradient_finish(trainer->gradient, err);
-    if (status == MRA_OK) status = mra_optimiser_norm(trainer->optimiser, &sums->norm, err);
+    const bool whole = parts == 1 || sums->score.counted == 0;
+    sums->share = whole ? 1.0 : 1.0 / (double)sums->score.counted;
+    status = mra_optimiser_norm(trainer->optimiser, &sums->norm, err);
     sums->norm *= sums->share;
     return status;
 }
@@ -171,6 +179,7 @@ static mra_status log_interval(mra_trainer *trainer, double rate, mra_error *err
     for (int k = 0; k < MRA_TASK_METRICS; k++)
         row.metric[k] = (double)state->interval_right[k] / examples;
     begin_interval(state);
+    if (!trainer->first) return MRA_OK;
     return mra_train_log_row(&trainer->log, &row, &state->log_bytes, err);
 }
 

@@ -14,10 +14,14 @@ enum { MRA_TRAIN_NAME = 1024 };
 typedef struct mra_trainer {
     const mra_train_options *options;
     const mra_train_run *run;
+    mra_group group;
+    bool first; // of the group: this process reads and writes the folder
+    bool quiet;
     mra_task *task;
     mra_prefetch *prefetch;
     mra_optimiser *optimiser;
     mra_gradient *gradient;
+    double *scores; // of the parts of a step (nn/evaluate.h)
     mra_tape *tape;
     float *best; // weights of the best evaluation so far
     char *settings;
@@ -35,8 +39,10 @@ mra_status mra_trainer_path(const mra_trainer *trainer, char path[MRA_TRAIN_NAME
                             const char *file, mra_error *err);
 // Adds the time since the last call to the total, and returns it.
 double mra_trainer_seconds(mra_trainer *trainer);
+// Writes the checkpoint (the first process does).
 mra_status mra_trainer_save(mra_trainer *trainer, mra_error *err);
-// Evaluates the present weights and writes the row of the log.
+// Evaluates the present weights and writes the row of the log. Collective, as the next two; an error of mra_trainer_save() or
+// of a log is that of one process until the loop has made all agree.
 mra_status mra_trainer_evaluate(mra_trainer *trainer, mra_split split,
                                 mra_evaluation *evaluation, mra_error *err);
 

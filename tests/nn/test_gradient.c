@@ -111,9 +111,10 @@ static void check_parts(bench *bench, int parts)
     float *ordered = calloc(size, sizeof *ordered);
     double *exact = calloc(size, sizeof *exact);
     mra_gradient *gradient;
+    const mra_group alone = {.count = 1};
     mra_error err;
-    assert_int_equal(mra_gradient_create(&gradient, bench->task->parameters, parts, &err),
-                     MRA_OK);
+    assert_int_equal(
+        mra_gradient_create(&gradient, bench->task->parameters, parts, &alone, &err), MRA_OK);
     const mra_portion all = {MRA_TRAIN, 3, 0, 1};
     assert_int_equal(differentiate(bench, &all, false), 11);
     take_gradient(bench, whole);

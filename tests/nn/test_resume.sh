@@ -100,6 +100,25 @@ cmp -s whole/weights.safetensors stopped/weights.safetensors
 ok $? 'to the same weights'
 
 rm -rf parts stopped
+
+# Several seeds: each as it is alone, and mean and deviation of their results.
+few='train.steps=20 train.eval_every=10'
+# shellcheck disable=SC2086
+passes 'three seeds' "$mra" train small.ini --out many --seeds 3,1,7 --quiet $few
+prints 'mean and deviation are shown' '^test	3	0\.[0-9]+	0\.[0-9]+$'
+# shellcheck disable=SC2086
+passes 'one of them alone' "$mra" train small.ini --out single --seed 7 --quiet $few
+cmp -s many/seed7/weights.safetensors single/weights.safetensors
+ok $? 'has the same weights'
+awk -F '\t' 'NR == 1 { good = $2 == "seed" && $3 == "accuracy"; next }
+    $2 == "mean" { n = 0; for (s in value) { n++; sum += value[s] }
+                   mean = sum / n; good = good && n == 3 && ($3 - mean)^2 < 1e-12; next }
+    $2 == "deviation" { for (s in value) square += (value[s] - mean)^2
+                        good = good && ($3 - sqrt(square / 2))^2 < 1e-12; split("", value); sum = square = 0; next }
+    { value[$2] = $3 }
+    END { exit !(good && NR == 11) }' many/seeds.tsv
+ok $? 'seeds.tsv has every seed, their mean and their deviation'
+rm -rf many single
 refuses 'another seed needs another folder' 'train.seed=1, here train.seed=5' train whole --seed 5
 sed s/^steps/stepz/ small.ini >"$work/bad.ini"
 refuses 'a misspelt setting' 'bad.ini:18.*train.stepz.*train.steps' "$mra" train \

@@ -345,7 +345,7 @@ static void test_finished(void **state)
     assert_int_equal(mra_parameters_from_host(task->parameters, weights, &err), MRA_OK);
     free(weights);
     assert_int_equal(
-        mra_evaluate(task, tape, prefetch, MRA_TEST, NULL, NULL, NULL, &evaluation, &err),
+        mra_evaluate(task, tape, prefetch, NULL, MRA_TEST, NULL, NULL, NULL, &evaluation, &err),
         MRA_OK);
     assert_int_equal(evaluation.examples, first.test.examples);
     assert_int_equal(evaluation.right[0], first.test.right[0]);
