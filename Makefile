@@ -28,7 +28,7 @@ endif
 .SECONDARY:
 
 help:
-	@echo 'make reproduce [PROFILE=smoke|laptop]  every figure and table, then build/report/index.html'
+	@echo 'make reproduce [PROFILE=smoke|laptop|reduced|paper]  every figure and table, then build/report/index.html'
 	@echo 'make check                             all tests (TAP), also under the sanitizers'
 	@echo 'make bench                             speed, as ratios measured side by side'
 	@echo 'make audit                             the claims of the paper, evaluated'
@@ -174,7 +174,8 @@ lint:
 # ---- Results ------------------------------------------------------------------------------------------
 
 reproduce: all
-	@sh experiments/reproduce.sh --profile $(PROFILE) --threads $(THREADS) --inputs $(INPUTS)
+	@sh experiments/reproduce.sh --profile $(PROFILE) --threads $(THREADS) --inputs $(INPUTS) \
+	    $(if $(SEEDS),--seeds '$(SEEDS)') $(if $(LIST),--list) $(if $(YES),--yes)
 report: all
 	@sh paper/report.sh $(PROFILE)
 book: all

@@ -36,11 +36,11 @@ trap 'rm -rf "$pages"' EXIT
     for chapter in $(chapters); do
         expand "$chapter"
         echo
-        [ "$chapter" != "$(chapters | head -n 1)" ] || gawk -f paper/runs.awk -v mode=headline -v profile="$profile" "$results"/*.run.json
+        [ "$chapter" != "$(chapters | head -n 1)" ] || [ -z "$(find "$results" -name "*.run.json")" ] || gawk -f paper/runs.awk -v mode=headline -v profile="$profile" "$results"/*.run.json
         echo
     done
     gawk -F'\t' -f paper/verdicts.awk "$results/audit.tsv"
-    gawk -f paper/runs.awk -v mode=table "$results"/*.run.json
+    [ -z "$(find "$results" -name "*.run.json")" ] || gawk -f paper/runs.awk -v mode=table "$results"/*.run.json
 } | to_html "$report/index.html" report "MRA attention, reproduced ($profile)" "$pages/nav.html" \
     "Profile $profile, commit $(git rev-parse --short=12 HEAD 2>/dev/null || echo unknown)."
 number_pages "$report/index.html"

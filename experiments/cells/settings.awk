@@ -158,5 +158,12 @@ function write_file(table, name, method, source, ratio,   path, temporary, count
     }
     close(temporary)
     if (system("cmp -s '" temporary "' '" path "' && rm '" temporary "' || mv '" temporary "' '" path "'") != 0) fail(path ": cannot be written")
-    print table, name, method, path
+    listed[method] = listed[method] table OFS name OFS method OFS path "\n"
+}
+# The plan in the order of the table: one method on all tasks, then the next.
+END {
+    if (failed) exit failed
+    count = split("exact mra2 mra2s linformer performer nystromformer nystromformer-conv soft soft-conv yoso yoso-conv reformer " \
+                  "longformer bigbird scatterbrain htransformer1d", name, " ")
+    for (i = 1; i <= count; i++) printf "%s", listed[name[i]]
 }

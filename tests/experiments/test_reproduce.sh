@@ -15,11 +15,16 @@ reproduce() {
 passes 'the smoke profile runs' reproduce
 grep -q 'reproduced in [0-9]* s' "$work/stderr"
 ok $? 'tells the total time'
-for name in wavelet coefficient selection illustration approximation related efficiency entropy certificate optimal; do
+for name in wavelet coefficient selection illustration approximation related efficiency entropy certificate optimal datasets; do
     picture=build/figures/smoke/$name.svg
     head -c 100 $picture | grep -q '<?xml' && tail -n 3 $picture | grep -q '</svg>' && grep -q 'profile smoke · ' $picture
     ok $? "$name is drawn, and says where it comes from"
 done
+grep -q "</svg>" build/figures/smoke/curves.svg
+ok $? "the curves of the trainings are drawn"
+[ "$(wc -l <build/results/smoke/lra.tsv)" -eq 3 ] && grep -Eq "^listops	mra2	[0-9.]*	-	1	" build/results/smoke/lra.tsv &&
+    [ "$(grep -c "not run	not run	not run	not run	not run	-	not transcribed\$" build/results/smoke/lra-paper.tsv)" -eq 16 ]
+ok $? "the tables have the cells of the profile, and say what was not run"
 listing() { find build/results build/figures -type f -printf "%p %T@ %s\n" | sort; }
 listing >"$work/before"
 passes 'again' reproduce
@@ -32,6 +37,14 @@ ok $? 'a failing driver stops it, with its message and status'
 run reproduce --only nosuch
 [ "$status" -eq 2 ] && grep -q "'nosuch' is not one of" "$work/stderr"
 ok $? 'an unknown figure is refused'
+run reproduce --list
+[ "$status" -eq 0 ] && grep -q "2 runs; 2 done" "$work/stderr" && grep -q "^lra/listops/mra2	1	done" "$work/stdout"
+ok $? "the plan alone"
+awk -F "	" -v OFS="	" "NR > 1 { \$3 = \"to-do\"; \$4 = 30 } { print }" build/plan/smoke.tsv >plan && mv plan build/plan/smoke.tsv
+for method in exact mra2; do rm build/cells/smoke/lra/listops/$method/seed-1/result.tsv; done
+run reproduce
+[ "$status" -eq 2 ] && grep -q "that is 2 days and more.*--yes" "$work/stderr"
+ok $? "what takes days waits for --yes"
 run reproduce --frobnicate
 [ "$status" -eq 2 ] && grep -q -- '--frobnicate: unknown option' "$work/stderr"
 ok $? 'an unknown option is refused'
