@@ -7,7 +7,8 @@
 // $$ x \leftarrow x + \mathrm{drop}(W_o\,\mathrm{Attention}(W_q \bar x, W_k \bar x, W_v \bar x)), \qquad
 //    x \leftarrow x + \mathrm{drop}(W_2\,\mathrm{GELU}(W_1 \bar x)), $$
 //
-// where $\bar x$ is LayerNorm of $x$ at that place. After the last block comes one more LayerNorm, multiplied by
+// where $\bar x$ is LayerNorm of $x$ at that place. (The published code drops entries after GELU too; `hidden_dropout`, which is
+// 0 for the Long-Range Arena here.) After the last block comes one more LayerNorm, multiplied by
 // the mask, so that padding leaves nothing behind.
 //
 // RoBERTa is older than the habit of normalising first. Its blocks are post-norm (Vaswani et al., 2017),
@@ -78,6 +79,10 @@ static mra_status check_options(const mra_encoder_options *options, mra_error *e
     if (!(options->dropout >= 0 && options->dropout < 1))
         return mra_fail(err, MRA_BAD_INPUT, "encoder: dropout %g, expected 0 <= dropout < 1",
                         options->dropout);
+    if (!(options->hidden_dropout >= 0 && options->hidden_dropout < 1))
+        return mra_fail(err, MRA_BAD_INPUT,
+                        "encoder: hidden_dropout %g, expected 0 <= hidden_dropout < 1",
+                        options->hidden_dropout);
     return MRA_OK;
 }
 
@@ -323,6 +328,8 @@ static mra_tensor *feed_forward(mra_encoder *encoder, int index, mra_tape *tape,
     encoder_block *block = &encoder->block[index];
     mra_tensor *h = layer_input(encoder, tape, &block->feed_forward_norm, x);
     h = mra_gelu(tape, mra_linear_layer_apply(&block->expand, tape, h));
+    h = mra_dropout(tape, h, (float)encoder->options.hidden_dropout,
+                    MRA_HIDDEN_SITE + (uint32_t)index);
     h = mra_linear_layer_apply(&block->contract, tape, h);
     h = mra_dropout(tape, h, (float)encoder->options.dropout, 2 * (uint32_t)index + 2);
     return add_residual(encoder, tape, &block->feed_forward_norm, x, h);

@@ -13,7 +13,11 @@
 #include "nn/layers.h"
 #include "tensor/tensor.h"
 
-enum { MRA_MAX_BLOCKS = 48, MRA_ATTENTION_SETTINGS = MRA_METHOD_OPTIONS };
+enum {
+    MRA_MAX_BLOCKS = 48,
+    MRA_ATTENTION_SETTINGS = MRA_METHOD_OPTIONS,
+    MRA_HIDDEN_SITE = 2 * MRA_MAX_BLOCKS + 1
+};
 
 typedef struct mra_encoder_options {
     int vocabulary; // token ids are below this; 0: no embeddings in here (mra_encoder_run)
@@ -25,7 +29,8 @@ typedef struct mra_encoder_options {
     bool
         post_norm; // LayerNorm after each residual sum, none at the end; otherwise before, and at the end
     double dropout;
-    uint64_t seed; // of initial values and of attention methods that draw
+    double hidden_dropout; // of the feed-forward net's hidden units, after GELU
+    uint64_t seed;         // of initial values and of attention methods that draw
 
     char method[40];                          // of attention (attention/attention.h)
     char setting[MRA_ATTENTION_SETTINGS][80]; // its options as "name=value"
@@ -47,7 +52,7 @@ void mra_encoder_free(mra_encoder *encoder);
 mra_tensor *mra_encoder_apply(mra_encoder *encoder, mra_tape *tape, const int32_t *ids,
                               const uint8_t *mask, int batch, int n);
 // The same from embeddings on: of x [batch, n, dim], to which the caller has applied its dropout (site 0; blocks draw
-// at sites 1 to 2 blocks).
+// at sites 1 to 2 blocks, and their hidden units at MRA_HIDDEN_SITE + block).
 mra_tensor *mra_encoder_run(mra_encoder *encoder, mra_tape *tape, mra_tensor *x,
                             const uint8_t *mask, int batch, int n);
 
