@@ -178,3 +178,13 @@ void mra_random_shuffle(uint32_t *list, size_t count, size_t width, uint64_t see
     for (size_t i = count; i > 1; i--)
         exchange(list, i - 1, mra_random_below(&random, (uint32_t)i), width);
 }
+
+void mra_random_subset(uint32_t *chosen, size_t total, size_t wanted, uint64_t seed,
+                       uint64_t stream)
+{
+    mra_random random = mra_random_open(seed, stream);
+    size_t count = 0;
+    for (size_t i = 0; i < total && count < wanted; i++)
+        if (mra_random_below(&random, (uint32_t)(total - i)) < wanted - count)
+            chosen[count++] = (uint32_t)i;
+}

@@ -42,6 +42,10 @@ double mra_random_normal(mra_random *random);
 // A random order of `count` blocks of `width` entries of a list (Fisher-Yates), a function of (seed, stream).
 void mra_random_shuffle(uint32_t *list, size_t count, size_t width, uint64_t seed,
                         uint64_t stream);
+// chosen[wanted]: `wanted` of the numbers 0 .. total - 1, ascending, every subset equally likely (selection sampling: Knuth,
+// The Art of Computer Programming 2, 3.4.2, algorithm S), a function of (seed, stream). wanted <= total < 2^32.
+void mra_random_subset(uint32_t *chosen, size_t total, size_t wanted, uint64_t seed,
+                       uint64_t stream);
 
 // Element i of a stream on its own: uniform in (0, 1) as a float, exactly a function of
 // (seed, stream, i). Elements 4b .. 4b+3 share one Philox block.

@@ -99,6 +99,11 @@ const char *mra_image_folder_class(const mra_image_folder *set, int label)
     return set->source.list.class[label];
 }
 
+const char *mra_image_folder_file(const mra_image_folder *set)
+{
+    return set->source.file ? set->path : NULL;
+}
+
 size_t mra_image_folder_count(const mra_image_folder *set, mra_split split)
 {
     return list_of(set, split)->count;

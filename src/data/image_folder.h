@@ -68,6 +68,8 @@ mra_status mra_image_folder_prepare(const char *path, const char *copy, size_t *
 int mra_image_folder_classes(const mra_image_folder *set);
 // The folder of class `label`.
 const char *mra_image_folder_class(const mra_image_folder *set, int label);
+// The file that it was opened from, an archive or a prepared copy; NULL for a folder.
+const char *mra_image_folder_file(const mra_image_folder *set);
 // MRA_TRAIN is train/; MRA_DEV and MRA_TEST are both val/: the labels of ImageNet's own test set are not public.
 size_t mra_image_folder_count(const mra_image_folder *set, mra_split split);
 // Picture i of a split, i < count, in the order of class and name.

@@ -252,17 +252,21 @@ mra_status mra_image_list_draw(mra_image_list *list, int split, size_t most, uin
 {
     const mra_pictures *pictures = &list->split[split];
     if (most == 0 || most >= pictures->count) return MRA_OK;
+    if (pictures->count > UINT32_MAX)
+        return mra_fail(err, MRA_BAD_INPUT, "%s: %zu pictures, expected at most %u", list->path,
+                        pictures->count, UINT32_MAX);
     bool *keep = calloc(pictures->count, sizeof *keep);
-    if (!keep) return mra_fail(err, MRA_NO_MEMORY, "%s: no memory to draw", list->path);
-    // Selection sampling (Knuth, algorithm S): one draw a picture, every subset equally likely.
-    mra_random random = mra_random_open(seed, mra_stream("image folder", (uint64_t)split, 0));
-    size_t kept = 0;
-    for (size_t i = 0; i < pictures->count; i++) {
-        const double left = (double)(pictures->count - i) * mra_random_uniform(&random);
-        keep[i] = left < (double)(most - kept);
-        kept += keep[i];
+    uint32_t *chosen = calloc(most, sizeof *chosen);
+    mra_status status = MRA_OK;
+    if (keep && chosen) {
+        mra_random_subset(chosen, pictures->count, most, seed,
+                          mra_stream("image folder", (uint64_t)split, 0));
+        for (size_t i = 0; i < most; i++) keep[chosen[i]] = true;
+        keep_marked(list, split, keep);
+    } else {
+        status = mra_fail(err, MRA_NO_MEMORY, "%s: no memory to draw", list->path);
     }
-    keep_marked(list, split, keep);
     free(keep);
-    return MRA_OK;
+    free(chosen);
+    return status;
 }

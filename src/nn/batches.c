@@ -83,16 +83,13 @@ static mra_status allocate(mra_batches *batches, mra_error *err)
     return MRA_OK;
 }
 
-// All examples, or as many as are wanted: drawn evenly from the whole split, for a split may be sorted by label (selection
-// sampling: Knuth, The Art of Computer Programming 2, 3.4.2, algorithm S). The draw depends on the sizes alone, so that runs
-// of different seeds are tested on the same examples.
+// All examples, or as many as are wanted: drawn evenly from the whole split, for a split may be sorted by label. The draw
+// depends on the sizes alone, so that runs of different seeds are tested on the same examples.
 static void choose_subset(mra_batches *batches)
 {
-    size_t total = mra_dataset_count(batches->data, batches->split), chosen = 0;
-    mra_random random = mra_random_open(0, mra_stream("subset", total, batches->examples));
-    for (size_t i = 0; i < total && chosen < batches->examples; i++)
-        if (mra_random_below(&random, (uint32_t)(total - i)) < batches->examples - chosen)
-            batches->subset[chosen++] = (uint32_t)i;
+    const size_t total = mra_dataset_count(batches->data, batches->split);
+    mra_random_subset(batches->subset, total, batches->examples, 0,
+                      mra_stream("subset", total, batches->examples));
 }
 
 static mra_status count_labels(mra_batches *batches, mra_error *err)

@@ -109,6 +109,39 @@ static void below_is_unbiased(void **state)
     assert_true(fabs(thirds / 100000.0 - 1.0 / 3) < 0.01);
 }
 
+// All 24 orders of four blocks, and all 10 subsets of two of five, equally often.
+static void orders_and_subsets(void **state)
+{
+    (void)state;
+    enum { COUNT = 24000 };
+    uint32_t orders[256] = {0}, subsets[32] = {0}, chosen[9];
+    for (int i = 0; i < COUNT; i++) {
+        uint32_t items[] = {10, 11, 20, 21, 30, 31, 40, 41}, code = 0, seen = 0;
+        mra_random_shuffle(items, 4, 2, 7, mra_stream("orders", (uint64_t)i, 0));
+        for (int b = 0; b < 4; b++) {
+            assert_int_equal(items[2 * b] + 1, items[2 * b + 1]);
+            code = code * 4 + items[2 * b] / 10 - 1;
+            seen |= 1u << (items[2 * b] / 10);
+        }
+        assert_int_equal(seen, 30);
+        orders[code]++;
+        mra_random_subset(chosen, 5, 2, 7, mra_stream("subsets", (uint64_t)i, 0));
+        assert_true(chosen[0] < chosen[1] && chosen[1] < 5);
+        subsets[1u << chosen[0] | 1u << chosen[1]]++;
+    }
+    double chi = 0;
+    for (int i = 0; i < 256; i++)
+        if (orders[i]) chi += pow(orders[i] - COUNT / 24.0, 2) / (COUNT / 24.0);
+    assert_true(chi <= 23 + 5 * sqrt(2.0 * 23));
+    chi = 0;
+    for (int i = 0; i < 32; i++)
+        if (subsets[i]) chi += pow(subsets[i] - COUNT / 10.0, 2) / (COUNT / 10.0);
+    assert_true(chi <= 9 + 5 * sqrt(2.0 * 9));
+    mra_random_subset(chosen, 9, 9, 7, 1);
+    for (uint32_t i = 0; i < 9; i++) assert_int_equal(chosen[i], i);
+    mra_random_subset(NULL, 9, 0, 7, 1);
+}
+
 static void check_normal(const double *x, int count)
 {
     double m1 = 0, m2 = 0, m3 = 0, m4 = 0, within = 0;
@@ -178,6 +211,7 @@ int main(void)
         cmocka_unit_test(streams_differ_by_purpose_and_numbers),
         cmocka_unit_test(uniform_numbers),
         cmocka_unit_test(below_is_unbiased),
+        cmocka_unit_test(orders_and_subsets),
         cmocka_unit_test(normal_numbers),
         cmocka_unit_test(elements_stand_alone),
     };

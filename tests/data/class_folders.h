@@ -118,6 +118,8 @@ static inline void check_set(const mra_image_folder *set)
     static const char *const order[] = {"train/eel/a.JPEG", "train/fox/10.JPG",
                                         "train/fox/2.jpg", "train/foxglove/1.JPEG",
                                         "train/zebra/b.JPEG"};
+    const char *file = mra_image_folder_file(set);
+    assert_true(!file || mra_file_exists(file));
     assert_int_equal(mra_image_folder_classes(set), 4);
     for (int c = 0; c < 4; c++) assert_string_equal(mra_image_folder_class(set, c), classes[c]);
     assert_int_equal(mra_image_folder_count(set, MRA_TRAIN), 5);
