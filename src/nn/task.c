@@ -6,9 +6,11 @@
 #include <string.h>
 
 #include "nn/task_classify.h"
+#include "nn/task_imagenet.h"
 #include "nn/task_masked.h"
 
-static const mra_task_kind *const kinds[] = {&mra_task_classify, &mra_task_masked, NULL};
+static const mra_task_kind *const kinds[] = {&mra_task_classify, &mra_task_masked,
+                                             &mra_task_imagenet, NULL};
 
 const mra_task_kind *mra_task_known(int index)
 {

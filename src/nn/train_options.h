@@ -12,12 +12,13 @@
 #include "nn/schedule.h"
 #include "nn/task.h"
 #include "nn/task_classify.h"
+#include "nn/task_imagenet.h"
 #include "nn/task_masked.h"
 
 // Sections and keys of every training. Defaults are those of the published Long-Range Arena settings where they are
 // the same for all of its tasks (paper/published/lra_tasks.tsv):
 //
-//     [task]      name classify; what it reads beside is in its header (nn/task_classify.h, ...)
+//     [task]      name classify | masked | imagenet; what it reads beside is in its header (nn/task_classify.h, ...)
 //     [train]     steps 5000, batch 32 (sequences of one update), accumulate 1 (the parts that a batch is computed in),
 //                 learning_rate 1e-4, warmup 1000, anneal linear | cosine, weight_decay 0,
 //                 clip 0 (largest norm of the gradient; 0: no clipping), log_every 50, eval_every 500,
@@ -32,6 +33,7 @@ struct mra_train_options {
     union { // the task's own settings, by its name
         mra_classify_options classify;
         mra_masked_options masked;
+        mra_imagenet_options imagenet;
     };
     mra_schedule schedule;
     mra_optimiser_options optimiser;

@@ -7,17 +7,14 @@
 #include <stdint.h>
 #include <sys/stat.h>
 #include <sys/file.h>
-#include <sys/time.h>
 #include <unistd.h>
 #include <fcntl.h>
 
 #include <cmocka.h>
 
-#include "../core/scratch.h"
-#include "core/file.h"
-#include "io/tsv.h"
 #include "nn/evaluate.h"
 #include "nn/train.h"
+#include "same_run.h"
 
 // A small training; later lines replace earlier ones.
 static const char *const small[] = {"data.train=40",
@@ -74,39 +71,6 @@ static mra_status train(const char *folder, const char *const *lines, int thread
     mra_device_close(device);
     mra_settings_free(setup.settings);
     return status;
-}
-
-static const char *file_in(const char *folder, const char *file)
-{
-    static char names[4][100];
-    static int turn;
-    char *name = names[turn++ % 4];
-    snprintf(name, sizeof names[0], "%s/%s", folder, file);
-    return scratch_path(name);
-}
-
-static void same_file(const char *a, const char *b)
-{
-    char first[65], second[65];
-    assert_int_equal(mra_sha256_file(a, first, NULL), MRA_OK);
-    assert_int_equal(mra_sha256_file(b, second, NULL), MRA_OK);
-    assert_string_equal(first, second);
-}
-
-// The logs without their two columns of time.
-static void same_log(const char *a, const char *b)
-{
-    mra_table *one, *two;
-    assert_int_equal(mra_table_read(&one, a, NULL), MRA_OK);
-    assert_int_equal(mra_table_read(&two, b, NULL), MRA_OK);
-    assert_int_equal(mra_table_rows(one), mra_table_rows(two));
-    assert_string_equal(mra_table_column_name(one, 4), "learning_rate");
-    for (size_t row = 0; row < mra_table_rows(one); row++)
-        for (int column = 0; column <= 4; column++)
-            assert_string_equal(mra_table_text(one, row, column),
-                                mra_table_text(two, row, column));
-    mra_table_free(one);
-    mra_table_free(two);
 }
 
 // ---- Settings -------------------------------------------------------------------------------------
@@ -235,30 +199,11 @@ static void test_threads(void **state)
     assert_string_not_equal(a, b);
 }
 
-static volatile sig_atomic_t stop;
-
-static void on_alarm(int signal)
-{
-    (void)signal;
-    stop = 1;
-}
-
-// Asks the next run to stop after so many milliseconds.
-static void stop_after(int milliseconds)
-{
-    stop = 0;
-    struct itimerval timer = {
-        .it_value = {.tv_sec = milliseconds / 1000, .tv_usec = milliseconds % 1000 * 1000}};
-    setitimer(ITIMER_REAL, &timer, NULL);
-}
-
 // A run that is stopped wherever an alarm finds it, again and again, ends like one that is not.
 static void test_stopped(void **state)
 {
     (void)state;
     mra_error err = {0};
-    struct sigaction action = {.sa_handler = on_alarm};
-    sigaction(SIGALRM, &action, NULL);
     const char *const lines[] = {"train.steps=100", NULL};
     assert_int_equal(train("whole", lines, 2, NULL, NULL, &err), MRA_OK);
     mra_status status = MRA_INTERRUPTED;
