@@ -36,3 +36,14 @@ int mra_task_metrics(const mra_task_kind *kind)
     while (kind->metric[count]) count++;
     return count;
 }
+
+mra_status mra_portion_rows(const mra_portion *portion, int rows, int *from, int *to,
+                            mra_error *err)
+{
+    *from = (int)((int64_t)portion->part * rows / portion->parts);
+    *to = (int)(((int64_t)portion->part + 1) * rows / portion->parts);
+    if (*from < *to) return MRA_OK;
+    return mra_fail(err, MRA_BAD_INPUT,
+                    "train.accumulate=%d: a batch of %d examples has fewer than one a part",
+                    portion->parts, rows);
+}

@@ -114,6 +114,9 @@ const mra_task_kind *mra_task_known(int index);
 mra_status mra_task_find(const mra_task_kind **kind, const char *name, mra_error *err);
 // How many metrics a kind has.
 int mra_task_metrics(const mra_task_kind *kind);
+// Rows [*from, *to) of a batch of `rows` that are a portion's. MRA_BAD_INPUT names train.accumulate where they are none.
+mra_status mra_portion_rows(const mra_portion *portion, int rows, int *from, int *to,
+                            mra_error *err);
 
 // Batches that are prepared one ahead, on a thread of its own, where `ahead` says so; when they are asked for otherwise.
 typedef struct mra_prefetch mra_prefetch; // opaque

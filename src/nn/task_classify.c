@@ -193,7 +193,6 @@ static mra_status create_batch(mra_task *task, void **batch, mra_error *err)
     return mra_fail(err, MRA_NO_MEMORY, "batches of %zu tokens: no memory", cells);
 }
 
-// Rows [part count / parts, (part + 1) count / parts) of the whole batch.
 static mra_status prepare(mra_task *task, const mra_portion *portion, void *batch,
                           mra_error *err)
 {
@@ -202,12 +201,9 @@ static mra_status prepare(mra_task *task, const mra_portion *portion, void *batc
     const mra_batch *whole = portion->split == MRA_TRAIN
                                  ? mra_batches_training(batches, portion->index)
                                  : mra_batches_evaluation(batches, portion->index);
-    const int from = (int)((int64_t)portion->part * whole->count / portion->parts);
-    const int to = (int)((int64_t)(portion->part + 1) * whole->count / portion->parts);
-    if (from == to)
-        return mra_fail(err, MRA_BAD_INPUT,
-                        "train.accumulate=%d: a batch of %d examples has fewer than one a part",
-                        portion->parts, whole->count);
+    int from, to;
+    const mra_status status = mra_portion_rows(portion, whole->count, &from, &to, err);
+    if (status != MRA_OK) return status;
     mra_batch *own = batch;
     own->count = to - from;
     own->n = whole->n;

@@ -323,12 +323,9 @@ static mra_status prepare(mra_task *task, const mra_portion *portion, void *give
     if (portion->split != MRA_TRAIN)
         return prepare_evaluation(imagenet, portion->split == MRA_TEST, portion->index, own,
                                   err);
-    const int from = (int)((int64_t)portion->part * imagenet->rows / portion->parts);
-    const int to = (int)((int64_t)(portion->part + 1) * imagenet->rows / portion->parts);
-    if (from == to)
-        return mra_fail(err, MRA_BAD_INPUT,
-                        "train.accumulate=%d: a batch of %d examples has fewer than one a part",
-                        portion->parts, imagenet->rows);
+    int from, to;
+    const mra_status status = mra_portion_rows(portion, imagenet->rows, &from, &to, err);
+    if (status != MRA_OK) return status;
     own->examples.count = to - from;
     return prepare_training(imagenet, portion->index, from, to, own, err);
 }

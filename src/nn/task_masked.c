@@ -220,26 +220,21 @@ static mra_status prepare(mra_task *task, const mra_portion *portion, void *batc
 {
     masked *masked = masked_of(task);
     masked_batch *own = batch;
-    int64_t rows = masked->options->batch;
+    int rows = masked->options->batch, from, to;
     if (portion->split != MRA_TRAIN) {
         const int64_t left = (int64_t)masked->sequences[portion->split] -
                              (int64_t)portion->index * masked->options->batch;
-        if (left < rows) rows = left;
+        if (left < rows) rows = (int)left;
     }
-    const int64_t from = portion->part * rows / portion->parts;
-    const int64_t to = (portion->part + 1) * rows / portion->parts;
-    if (from == to)
-        return mra_fail(
-            err, MRA_BAD_INPUT,
-            "train.accumulate=%d: a batch of %d sequences has fewer than one a part",
-            portion->parts, (int)rows);
-    own->view = (mra_roberta_batch){.count = (int)(to - from),
+    const mra_status status = mra_portion_rows(portion, rows, &from, &to, err);
+    if (status != MRA_OK) return status;
+    own->view = (mra_roberta_batch){.count = to - from,
                                     .n = masked->options->masked.length,
                                     .ids = own->ids,
                                     .place = own->place,
                                     .label = own->label};
-    for (int64_t row = from; row < to; row++)
-        put_sequence(masked, portion, (size_t)row, (int)(row - from), own);
+    for (int row = from; row < to; row++)
+        put_sequence(masked, portion, (size_t)row, row - from, own);
     if (own->view.targets > 0) return MRA_OK;
     return mra_fail(err, MRA_BAD_INPUT, "corpus: a batch without a token to mask");
 }
