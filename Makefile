@@ -18,6 +18,10 @@ CC  ?= cc
 CXX ?= c++
 quiet_goals := help clean
 goals := $(or $(MAKECMDGOALS),help)
+# Every core compiles, unless -j says otherwise. Several goals on one line (clean all) keep their order.
+ifeq ($(MAKELEVEL)$(words $(goals)),01)
+MAKEFLAGS += -j$(shell getconf _NPROCESSORS_ONLN 2>/dev/null || echo 1)
+endif
 ifneq ($(filter-out $(quiet_goals),$(goals)),)
 include $(BUILD)/config.mk
 endif
