@@ -101,6 +101,8 @@ function lra_cell(published, config, name, parameters,   method, n, length_, rat
     set_options(method, parameters, ratio)
     variant = rule("lra", name, "variant", "")
     if ((method in varies) && variant != "") set("attention.variant", variant)
+    # Published, MRA-2's budget counts the rows of padding too.
+    if (method ~ /^mra2s?$/ && variant == "published") set("attention.rows", "all")
     lra_training(name)
     apply_rules("lra", name)
     if (ratio != 1) set("model.positions", length_)

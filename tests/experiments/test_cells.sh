@@ -67,7 +67,7 @@ has() {
 }
 # The options of every method on two tasks that differ, as the published configurations have them.
 methods() {
-    has paper/lra/listops/mra2.ini 'method = mra2' 'blocks = 8' 'first = 1' 'diagonal = 0' &&
+    has paper/lra/listops/mra2.ini 'method = mra2' 'blocks = 8' 'first = 1' 'diagonal = 0' 'rows = all' &&
         has paper/lra/image/mra2s.ini 'method = mra2s' 'blocks = 8' 'first = 0' 'diagonal = 1' 'grid = 32x32' &&
         has paper/lra/pathfinder32/mra2.ini 'first = 1' 'diagonal = 0' 'grid = 32x32' &&
         has paper/lra/text/bigbird.ini 'block = 32' 'random = 2' 'variant = published' &&
