@@ -95,9 +95,9 @@ train_cells() {
     sh experiments/sweep.sh --profile "$profile" --jobs "$threads" --threads 1 || failed=1
     sh paper/cells.sh "$profile"
     [ "$(wc -l <"$results/curves.tsv")" -gt 1 ] || return 0
-    draw_from "runs of $(cut -f 14 "$results/cells.tsv" | sed 1d | sort -u | paste -sd ';' | sed 's/;/; /g')" \
-        "$results/curves.tsv" curves svg
-    [ -z "$png" ] || draw_from 'see the page' "$results/curves.tsv" curves png
+    runs=$(awk -F '\t' 'NR > 1 && !seen[$1, $14]++ { printf "%s%s (%s)", mark, $1, $14; mark = "; " }' "$results/cells.tsv")
+    draw_from "runs: $runs" "$results/curves.tsv" curves svg
+    [ -z "$png" ] || draw_from "runs: $runs" "$results/curves.tsv" curves png
 }
 
 if [ -n "$trainings" ]; then

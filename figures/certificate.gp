@@ -17,12 +17,15 @@ set xlabel "true"; set ylabel "certified" offset 1, 0
 set logscale xy
 set format xy '10^{%T}'
 set xrange [1e-6:3]; set yrange [1e-6:1e3]
-set key bottom right box linecolor rgb hair opaque title "logits times t"
+# Few bounds are a thousand times and more above a small error; where one is, it shows through.
+set key top left Left reverse box linecolor rgb hair noopaque title "logits times t"
+power(t) = floor(log(t) / log(2) + 0.5)
+name_of(t) = 2**power(t) == t ? (t == 1 ? "1" : sprintf("2^{%d}", power(t))) : sprintf("%g", t)
 # Where nothing is certain the point lies on the upper edge.
 at(t) = sprintf("< awk -F'\t' -v OFS='\t' '$4 == \"%s\" && $5 == \"%s\" {if ($8 == \"inf\" || $8 > 1000) $8 = 1000; print}' '%s'", t, budget, table)
 plot x with lines linewidth 1.5 linecolor rgb ink title "true = certified", \
      for [i=1:words(scales)] at(word(scales, i)) using 7:8 with points pointtype 7 pointsize 0.8 \
-         linecolor rgb word(colours, i) title sprintf("%g", real(word(scales, i)))
+         linecolor rgb word(colours, i) title name_of(real(word(scales, i)))
 unset label 99
 
 set lmargin at screen 0.63; set rmargin at screen 0.985

@@ -15,7 +15,7 @@ set lmargin at screen 0.08; set rmargin at screen 0.47
 set title "One inner product instead of s²"
 set xlabel "log_{10} µ* (mean of exp P over the box)"
 set ylabel "log_{10} µ (exp of the mean)"
-set key bottom right box linecolor rgb hair opaque title "box side s"
+set key top left Left reverse box linecolor rgb hair opaque title "box side s"
 plot for [i=1:words(scales)] boxes(word(scales, i)) using ($9 * nats):($8 * nats) with points pointtype 7 pointsize 0.35 \
          linecolor rgb word(colours, i) notitle, \
      for [i=1:words(scales)] NaN with points pointtype 7 pointsize 1 linecolor rgb word(colours, i) title word(scales, i), \
@@ -28,7 +28,9 @@ set xlabel "range r = max P − min P over the box"
 set ylabel "µ*/µ − 1"
 set logscale xy
 set format y '10^{%T}'
-set xrange [0.1:*]; set yrange [1e-4:1e4]
+# Up to the power of ten above the largest gap.
+highest = real(system(sprintf("awk -F'\t' 'NR > 1 && $10 > most {most = $10} END {print (most > 1 ? most : 1)}' '%s'", table)))
+set xrange [0.1:*]; set yrange [1e-4:10**ceil(log10(highest))]
 set samples 400
 set key top left Left reverse box linecolor rgb hair opaque notitle
 # Specht's ratio less one; its series r^2/8 where the formula would cancel.

@@ -13,10 +13,11 @@ run_of(task, method) = sprintf("< awk -F'\t' '$1 == \"%s\" && $2 == \"%s\" && $3
 ran(task) = system(sprintf("awk -F'\t' '$1 == \"%s\" && $2 == \"%s\" && !seen[$3]++ { printf \"%%s \", $3 }' '%s'", shown, task, table))
 dash_of(m) = strstrt(m, '-conv') ? 2 : 1
 set multiplot
-set ylabel 'loss, nats' offset 1; set xlabel 'step'
+set xlabel 'step'
 do for [i=1:5] {
     column = (i - 1) % 3; row = (i - 1) / 3
-    set lmargin at screen 0.06 + 0.325 * column; set rmargin at screen 0.32 + 0.325 * column
+    set lmargin at screen 0.075 + 0.325 * column; set rmargin at screen 0.325 + 0.325 * column
+    if (column == 0) { set ylabel 'loss, nats' offset 1 } else { unset ylabel }
     set tmargin at screen 0.94 - 0.50 * row; set bmargin at screen 0.60 - 0.50 * row
     set title title_of(i)
     if (ran(word(tasks, i)) ne '') {

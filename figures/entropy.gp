@@ -11,13 +11,17 @@ half = 0.5 * (rows(bins) > 0 ? real(system(sprintf("awk -F'\t' 'NR > 1 {for (b i
 tokens = 512
 
 set multiplot
-set xrange [0:6.5]; set yrange [0:1]
+top = 1.8
+set xrange [0:6.5]; set yrange [0:top]
+# Heads that lie above the axis.
+above(b) = int(system(sprintf("awk -F'\t' 'NR > 1 && $5 == %s && $8 > %g {n++} END {print n + 0}' '%s'", b, top, heads)))
 set xlabel "entropy of attention (nats, mean over rows; at most log n)"
 do for [p=1:panels] {
     b = word(budgets, p)
     set tmargin at screen 0.955; set bmargin at screen 0.575
     set lmargin at screen 0.075 + 0.49 * (p - 1); set rmargin at screen 0.495 + 0.49 * (p - 1)
-    set title sprintf("%s block%s of 32 × 32 per row of blocks", b, b eq '1' ? '' : 's')
+    set title sprintf("%s block%s of 32 × 32 per row of blocks%s", b, b eq '1' ? '' : 's', \
+        above(b) ? sprintf(" (above: %d heads)", above(b)) : '')
     if (p == 1) { set ylabel "relative error of Z"; set key top right Left reverse box linecolor rgb hair opaque }
     plot where(heads, 5, b) using 6:8 with points pointtype 7 pointsize 0.5 linecolor rgb '#f3c9ae' title "one head at one scale t", \
          where(bins, 1, b) using ($2 + half):3 smooth unique with linespoints linewidth 3 pointtype 7 linecolor rgb vermilion title "mean, heads trained here", \
@@ -39,7 +43,7 @@ do for [p=1:2] {
     set lmargin at screen 0.075 + 0.49 * (p - 1); set rmargin at screen 0.495 + 0.49 * (p - 1)
     set title title_of(p).(above(group(p)) eq '' ? '' : ', above: '.method_name(word(above(group(p)), 1)).' *')
     if (p == 1) { set ylabel "relative error of Z" } else { unset ylabel }
-    set yrange [0:1.8]
+    set yrange [0:top]
     set key top left Left reverse nobox maxrows 4 samplen 1 width -6 font small_font
     plot for [m in present(group(p))] where(methods, 1, m) using ($3 + half):4 smooth unique \
         with linespoints linewidth (m[1:3] eq 'mra' ? 3 : 1.8) pointtype method_point(m) linecolor rgb method_colour(m) \

@@ -15,7 +15,7 @@ set xlabel "blocks of 32 × 32 refined a row, or as many numbers of another kind
 set ylabel "relative error of D^{−1}A, mean over heads" offset 1, 0
 set logscale xy
 set format x '%g'; set format y '10^{%T}'
-set xrange [0.2:5]; set xtics (0.25, 0.5, 1, 2, 4); set yrange [1e-3:3]
+set xrange [0.2:5]; set xtics (0.25, 0.5, 1, 2, 4); set yrange [*:3]
 set key at screen 0.63, screen 0.92 top right Left reverse box linecolor rgb hair opaque notitle font small_font
 plot series('row', 'mu') using 3:4 with linespoints pointtype 7 linewidth 3 linecolor rgb vermilion title "MRA-2, the paper's ranking", \
      series('spread', 'mu') using 3:4 with linespoints pointtype 5 linewidth 3 linecolor rgb orange title "MRA-2, ranking by spread", \
