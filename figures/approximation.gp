@@ -27,6 +27,6 @@ do for [p=0:panels - 1] {
     }
     map = results.sprintf('/approximation-hat%d.npy', p)
     plot map binary array=(n,n) skip=npy_header format="%float32" flipy with image
-    unset xlabel
+    set xlabel ''
 }
 unset multiplot
