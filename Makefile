@@ -153,16 +153,17 @@ $(out)/tests/kernels/test_simt: $(out)/simt/tests/kernels/planted.o
 # ---- Testing ------------------------------------------------------------------------------------------
 
 test_env = MRA_BIN=$(abspath $(out)/bin/mra) MRA_OUT=$(abspath $(out)) CMOCKA_MESSAGE_OUTPUT=TAP \
-           MRA_ROOT=$(CURDIR) OMP_WAIT_POLICY=passive MRA_METHOD_TABLE=$(abspath $(out)/methods.txt)
+           MRA_ROOT=$(CURDIR) OMP_WAIT_POLICY=passive MRA_METHOD_TABLE=$(abspath $(out)/methods.txt) \
+           MRA_PARITY_TABLE=$(abspath $(out)/operations.txt)
 
 check: lint
 	@$(MAKE) --no-print-directory VARIANT=release tap
 	@$(MAKE) --no-print-directory VARIANT=asan tap-asan
 .PHONY: tap tap-asan
 tap: all $(test_bins)
-	@rm -f $(out)/methods.txt
+	@rm -f $(out)/methods.txt $(out)/operations.txt
 	@$(test_env) prove --merge --timer $(PROVE_FLAGS) $(test_bins) $(tests_sh)
-	@sh tests/attention/table.sh $(out)/methods.txt
+	@sh tests/attention/table.sh $(out)/methods.txt $(out)/operations.txt
 # The sanitizers see every C test; the shell tests run the same code again and are left to the release build.
 tap-asan: $(out)/bin/mra $(test_bins)
 	@$(test_env) ASAN_OPTIONS=detect_leaks=1 MRA_SANITIZED=1 OMP_NUM_THREADS=2 \

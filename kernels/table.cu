@@ -99,8 +99,10 @@ static mra_kernels make_table()
     replace_missing(&table);
 #ifdef __CUDACC__
     table.fused = mra_cuda_methods;
+    table.attention = &mra_cuda_attention;
 #else
     table.fused = mra_simt_methods;
+    table.attention = &mra_simt_attention;
 #endif
     table.fused_count = MRA_KERNEL_METHODS;
     return table;

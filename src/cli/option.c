@@ -35,7 +35,10 @@ const mra_cli_option mra_cli_common_options[] = {
      .kind = MRA_CLI_TEXT,
      .fallback = "cpu",
      .offset = offsetof(mra_cli_common, device),
-     .help = "Where to compute."},
+     .help =
+         "Where to compute: cpu; cuda, the first GPU; or simt, the GPU's kernels on the host "
+         "(slow, for tests). The last two take a precision of their products: cuda:float32, "
+         "cuda:tf32, cuda:bf16."},
     {.name = "quiet",
      .kind = MRA_CLI_FLAG,
      .offset = offsetof(mra_cli_common, quiet),

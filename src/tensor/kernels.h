@@ -500,6 +500,9 @@ struct mra_kernels {
 
     const mra_fused_method *fused; // fused_count of them; the cpu has its own in src/mra
     int fused_count;
+    // The same with all that the kernels can be asked for (arrays of bf16, parts of a batch that
+    // overlap): kernels/attention.h. NULL on the cpu.
+    const struct mra_attention_kernels *attention;
 };
 
 #ifdef __cplusplus

@@ -35,6 +35,30 @@ for threads in 1 2 4; do
     ok $? "the same bits on $threads threads"
 done
 
+# ---- Devices
+
+# `simt` computes with the kernels of the GPU on the host; `cuda` needs one.
+"$mra" attend --method longformer --set window=4 --q q.npy --k k.npy --v v.npy --out y.npy
+passes 'the kernels on the host runner' \
+    "$mra" attend --method longformer --set window=4 --device simt --q q.npy --k k.npy --v v.npy --out t.npy
+values y.npy >"$work/y.txt"
+close_to t.npy "$work/y.txt" 1e-5
+ok $? 'give what the cpu gives'
+passes 'products rounded to bf16' \
+    "$mra" attend --method longformer --set window=4 --device simt:bf16 --q q.npy --k k.npy --v v.npy --out t.npy
+refuses 'a precision that there is none of' "'bf17'.*float32, tf32 or bf16" \
+    "$mra" attend --method exact --device simt:bf17 --q q.npy --k k.npy --v v.npy --out bad.npy
+refuses 'a precision of the cpu' 'cpu has float32 alone' \
+    "$mra" attend --method exact --device cpu:bf16 --q q.npy --k k.npy --v v.npy --out bad.npy
+refuses 'heads that the kernels have no code for' 'd: 8: .*32, 64 and 128' \
+    "$mra" attend --method mra2 --device simt --q q.npy --k k.npy --v v.npy --out bad.npy
+if command -v nvidia-smi >/dev/null && nvidia-smi >/dev/null 2>&1; then
+    skip 'a GPU that is not there' 'there is one'
+else
+    refuses 'a GPU that is not there' "device 'cuda': " \
+        "$mra" attend --method longformer --device cuda --q q.npy --k k.npy --v v.npy --out bad.npy
+fi
+
 # ---- Certificates
 
 passes 'a certificate' "$mra" attend --method mra2 --set blocks=1 --q q.npy --k k.npy --v v.npy --out y.npy --certify bound.npy

@@ -5,6 +5,8 @@
 
 #include "../mra/attention_case.h"
 
+#include <stdio.h>
+
 #include "tensor/gemm.h"
 #include "mra/fused.h"
 #include "mra/selection.h"
@@ -32,6 +34,23 @@ static inline uint64_t kernel_seed(void)
 {
     const char *text = getenv("MRA_TEST_SEED");
     return text ? strtoull(text, NULL, 10) : 20220720;
+}
+
+// Whether a device with kernels can be used here, and is one that MRA_TEST_DEVICE leaves; the log says
+// why not, once.
+static inline bool kernels_are_there(const char *name)
+{
+    static bool said;
+    const char *only = getenv("MRA_TEST_DEVICE");
+    if (only && strcmp(only, name) != 0) return false;
+    mra_device *device;
+    mra_error err;
+    const mra_status status = mra_device_open(&device, name, 1, &err);
+    if (status == MRA_OK) mra_device_close(device);
+    if (status != MRA_ABSENT) return true; // what else is wrong with it a test will say
+    if (!said) printf("# passed over: %s\n", err.message);
+    said = true;
+    return false;
 }
 
 static inline int case_blocks(const kernel_case *c)

@@ -1,4 +1,4 @@
-// The attention kernels under the host runner: against the definition in float64, against the CPU's
+// The attention kernels under the host runner and on the GPU: against the definition in float64, against the CPU's
 // choice of boxes, and against themselves under other schedules.
 //
 // Tolerances. With u the unit roundoff of the products' operands (2^-24, 2^-11, 2^-8 for
@@ -9,16 +9,36 @@
 // their operands: 16 times that.
 #include "attention_case.h"
 
+#include "../tensor/devices.h"
 #include "tensor/kernel_device.h"
+#include "tensor/kernels.h"
 
-static mra_device *open_simt(void)
+// Tests run once for each device that has these kernels: its name is the state of the test.
+static const mra_attention_kernels *kernels;
+
+static mra_device *open_device(void **state)
 {
+    const char *name = *state;
     mra_device *device;
     mra_error err;
     mra_blas_single_thread();
-    if (mra_device_open(&device, "simt", 1, &err) != MRA_OK) fail_msg("%s", err.message);
-    mra_simt_schedule(device, kernel_seed());
+    if (mra_device_open(&device, name, 1, &err) != MRA_OK) fail_msg("%s", err.message);
+    if (strcmp(name, "simt") == 0) mra_simt_schedule(device, kernel_seed());
+    kernels = device->kernels->attention;
     return device;
+}
+
+// The line of a case in the log and in the table of the whole run. `logits_too`: dq and dk are to be
+// close, not only what does not go through the softmax.
+static void report(const mra_device *device, const char *name, const double worst[4],
+                   bool logits_too)
+{
+    char rest[40] = "";
+    if (logits_too) snprintf(rest, sizeof rest, "  dq %.1e  dk %.1e", worst[1], worst[2]);
+    print_message("# %-28s %-5s z %.1e  dv %.1e%s\n", name, device->name, worst[0], worst[3],
+                  rest);
+    device_log(name, device->name, worst[0],
+               logits_too ? fmax(worst[1], fmax(worst[2], worst[3])) : worst[3]);
 }
 
 // Under the sanitizers every second case of a table: a kernel takes five times as long there.
@@ -68,11 +88,10 @@ static const mra_options exact = {.scales = 1, .scale = {1}};
 static void check_case(mra_device *device, const kernel_case *c, uint64_t which, bool add)
 {
     arrays a = case_arrays(c, kernel_seed() + which);
-    kernel_result r = run_case(&mra_simt_attention, device, c, &a, add);
+    kernel_result r = run_case(kernels, device, c, &a, add);
     differences found = compare_with_definition(c, &a, &r, add ? 1 : 0);
     const char *name[] = {"z", "dq", "dk", "dv"};
-    print_message("# %-28s z %.1e  dq %.1e  dk %.1e  dv %.1e\n", c->name, found.worst[0],
-                  found.worst[1], found.worst[2], found.worst[3]);
+    report(device, c->name, found.worst, true);
     for (int i = 0; i < 4; i++)
         if (!(found.worst[i] <= tolerance(c, i)))
             fail_msg("%s: %s differs by %.2e from the definition, allowed %.2e", c->name,
@@ -84,7 +103,6 @@ static void check_case(mra_device *device, const kernel_case *c, uint64_t which,
 // In float32: everything that can be told.
 static void kernels_follow_the_definition(void **state)
 {
-    (void)state;
     const kernel_case cases[] = {
         {"mra2", {2, 1, 150, 64}, with(1.7, false, 0, 0), 0, false, NO_MASK, 1},
         {"mra2 d 32, mask", {2, 2, 99, 32}, with(1, false, 0, 0), 0, false, RANDOM_MASK, 1},
@@ -128,7 +146,7 @@ static void kernels_follow_the_definition(void **state)
         {"exact", {2, 1, 150, 64}, exact, 0, false, RANDOM_MASK, 1},
         {"exact d 128", {1, 1, 70, 128}, exact, 0, false, NO_MASK, 1},
     };
-    mra_device *device = open_simt();
+    mra_device *device = open_device(state);
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i += stride_of_cases())
         check_case(device, &cases[i], i, i % 2 == 1);
     mra_device_close(device);
@@ -137,7 +155,6 @@ static void kernels_follow_the_definition(void **state)
 // Lines that take several warps (17 boxes and more), and more than one line of coarse tiles.
 static void long_lines_and_many_blocks(void **state)
 {
-    (void)state;
     const kernel_case cases[] = {
         {"mra2 long lines", {1, 1, 600, 32}, with(2, false, 1, 0), 0, false, NO_MASK, 1},
         {"mra2s long lines, bf16",
@@ -156,7 +173,7 @@ static void long_lines_and_many_blocks(void **state)
          BLOCK_MASK,
          1},
     };
-    mra_device *device = open_simt();
+    mra_device *device = open_device(state);
     const int count = sizeof cases / sizeof cases[0];
     for (int i = 0; i < count; i += (int)stride_of_cases())
         check_case(device, &cases[i], 100 + (uint64_t)i, i == 1);
@@ -165,7 +182,6 @@ static void long_lines_and_many_blocks(void **state)
 
 static void tensor_cores_round_as_they_should(void **state)
 {
-    (void)state;
     const kernel_case cases[] = {
         {"mra2 TF32", {2, 1, 150, 64}, with(1.7, false, 0, 0), 1, false, RANDOM_MASK, 1},
         {"mra2 TF32 d 128", {1, 1, 97, 128}, with(1, false, 0, 0), 1, false, NO_MASK, 1},
@@ -197,7 +213,7 @@ static void tensor_cores_round_as_they_should(void **state)
         {"exact bf16 arrays, d 32", {1, 2, 97, 32}, exact, 2, true, NO_MASK, 1},
         {"exact bf16 arrays, d 128", {1, 1, 97, 128}, exact, 2, true, NO_MASK, 1},
     };
-    mra_device *device = open_simt();
+    mra_device *device = open_device(state);
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i += stride_of_cases())
         check_case(device, &cases[i], 200 + i, !cases[i].bf16_arrays && i % 2 == 0);
     mra_device_close(device);
@@ -207,7 +223,6 @@ static void tensor_cores_round_as_they_should(void **state)
 // float32's.
 static void extreme_logits(void **state)
 {
-    (void)state;
     const kernel_case cases[] = {
         {"mra2, logits 1e4",
          {1, 1, 150, 64},
@@ -227,14 +242,13 @@ static void extreme_logits(void **state)
          100},
         {"exact bf16, logits 1e4", {1, 1, 97, 64}, exact, 2, true, NO_MASK, 100},
     };
-    mra_device *device = open_simt();
+    mra_device *device = open_device(state);
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i += stride_of_cases()) {
         kernel_case c = cases[i];
         arrays a = case_arrays(&c, kernel_seed() + 300 + i);
-        kernel_result r = run_case(&mra_simt_attention, device, &c, &a, false);
+        kernel_result r = run_case(kernels, device, &c, &a, false);
         differences found = compare_with_definition(&c, &a, &r, 0);
-        print_message("# %-28s z %.1e  dq %.1e  dk %.1e  dv %.1e\n", c.name, found.worst[0],
-                      found.worst[1], found.worst[2], found.worst[3]);
+        report(device, c.name, found.worst, false);
         // A logit of 1e4 has an error of 1e-3 in float32, and its weight that relative error.
         // Gradients of logits are differences of nearly equal numbers there: only z and dv.
         double allowed = c.precision == MRA_BF16 ? 4 * ldexp(1, -8) : 5e-3;
@@ -263,18 +277,16 @@ static double distance_of(const float *have, const float *want, size_t count)
 // definition, but not for the CPU's fused path.
 static void many_blocks_agree_with_the_cpu(void **state)
 {
-    (void)state;
     if (getenv("MRA_SANITIZED")) return;
     const kernel_case c = {
         "mra2 133 blocks", {1, 1, 4250, 32}, with(0.05, false, 0, 0), 0, false, RANDOM_MASK, 1};
-    mra_device *device = open_simt();
+    mra_device *device = open_device(state);
     arrays a = case_arrays(&c, kernel_seed() + 700);
-    kernel_result r = run_case(&mra_simt_attention, device, &c, &a, false);
+    kernel_result r = run_case(kernels, device, &c, &a, false);
     run(&a, &c.options);
     double distance[] = {distance_of(r.z, a.z, a.size), distance_of(r.dq, a.dq, a.size),
                          distance_of(r.dk, a.dk, a.size), distance_of(r.dv, a.dv, a.size)};
-    print_message("# %-28s z %.1e  dq %.1e  dk %.1e  dv %.1e\n", c.name, distance[0],
-                  distance[1], distance[2], distance[3]);
+    report(device, c.name, distance, true);
     for (int i = 0; i < 4; i++) assert_true(distance[i] <= 2 * tolerance(&c, i));
     free_result(&r);
     free_arrays(&a);
@@ -315,7 +327,6 @@ static bool *cpu_choice(const kernel_case *c, const arrays *a, size_t head,
 
 static void the_choice_of_boxes_is_the_cpus(void **state)
 {
-    (void)state;
     const kernel_case cases[] = {
         {"J", {2, 2, 333, 64}, with(2.3, false, 0, 0), 0, false, RANDOM_MASK, 1},
         {"J bf16 arrays", {1, 2, 333, 64}, with(2.3, true, 0, 0), 2, true, RANDOM_MASK, 1},
@@ -350,11 +361,11 @@ static void the_choice_of_boxes_is_the_cpus(void **state)
          RANDOM_MASK,
          1},
     };
-    mra_device *device = open_simt();
+    mra_device *device = open_device(state);
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i += stride_of_cases()) {
         const kernel_case *c = &cases[i];
         arrays a = case_arrays(c, kernel_seed() + 400 + i);
-        kernel_result r = run_case(&mra_simt_attention, device, c, &a, false);
+        kernel_result r = run_case(kernels, device, c, &a, false);
         int32_t *order = reference_alloc((size_t)c->shape.n, sizeof *order);
         mra_error err;
         check_ok(c, mra_grid_order(&c->options, c->shape.n, order, &err), &err);
@@ -378,13 +389,12 @@ static void the_choice_of_boxes_is_the_cpus(void **state)
 // Statistics are the CPU's.
 static void statistics_are_the_cpus(void **state)
 {
-    (void)state;
     kernel_case c = {"counts", {2, 2, 170, 32}, with(0.4, true, 0, 0), 0, false, TAIL_MASK, 1};
-    mra_device *device = open_simt();
+    mra_device *device = open_device(state);
     for (int sparse = 0; sparse < 2; sparse++) {
         c.options.sparse = sparse;
         arrays a = case_arrays(&c, kernel_seed() + 500);
-        kernel_result r = run_case(&mra_simt_attention, device, &c, &a, false);
+        kernel_result r = run_case(kernels, device, &c, &a, false);
         mra_statistics want = run(&a, &c.options);
         assert_int_equal(r.statistics.boxes[0], want.boxes[0]);
         assert_int_equal(r.statistics.boxes[1], want.boxes[1]);
@@ -400,21 +410,21 @@ static void statistics_are_the_cpus(void **state)
 
 static void schedules_do_not_show(void **state)
 {
-    (void)state;
     const kernel_case cases[] = {
         {"mra2 long lines", {1, 1, 600, 32}, with(2, false, 1, 0), 0, false, NO_MASK, 1},
         {"mra2 bf16", {2, 1, 150, 64}, with(1.7, false, 0, 0), 2, true, RANDOM_MASK, 1},
         {"mra2s TF32", {1, 1, 150, 32}, with(1.7, true, 0, 0), 1, false, RANDOM_MASK, 1},
         {"exact bf16", {1, 1, 97, 64}, exact, 2, false, NO_MASK, 1},
     };
-    mra_device *device = open_simt();
+    mra_device *device = open_device(state);
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i += stride_of_cases()) {
         const kernel_case *c = &cases[i];
         arrays a = case_arrays(c, kernel_seed() + 600 + i);
         kernel_result first = {0};
         for (uint64_t schedule = 0; schedule < 3; schedule++) {
-            mra_simt_schedule(device, kernel_seed() + 7 * schedule);
-            kernel_result r = run_case(&mra_simt_attention, device, c, &a, false);
+            if (device->kernels->attention == &mra_simt_attention)
+                mra_simt_schedule(device, kernel_seed() + 7 * schedule);
+            kernel_result r = run_case(kernels, device, c, &a, false);
             if (schedule == 0) {
                 first = r;
                 continue;
@@ -438,16 +448,14 @@ static void refuse(mra_device *device, mra_kernel_request request, const char *w
 {
     mra_kernel_attention *attention;
     mra_error err = {0};
-    assert_int_equal(mra_simt_attention.create(&attention, device, &request, &err),
-                     MRA_BAD_INPUT);
+    assert_int_equal(kernels->create(&attention, device, &request, &err), MRA_BAD_INPUT);
     assert_null(attention);
     if (!strstr(err.message, words)) fail_msg("'%s' says nothing of '%s'", err.message, words);
 }
 
 static void bad_input_is_refused(void **state)
 {
-    (void)state;
-    mra_device *device = open_simt();
+    mra_device *device = open_device(state);
     mra_kernel_request good = {.shape = {1, 1, 64, 32}, .options = with(1, false, 0, 0)};
     mra_kernel_request bad = good;
     bad.shape.d = 48;
@@ -472,45 +480,71 @@ static void bad_input_is_refused(void **state)
     bad.parts = 2;
     refuse(device, bad, "parts");
 
+    // More memory than any device has: the message says how much was asked for. (The sanitizers end
+    // a program that asks for so much.)
+    mra_kernel_attention *none;
+    mra_error too_large = {0};
+    bad = good;
+    bad.shape.heads = 60;
+    bad.shape.n = 46340 * 32;
+    if (!getenv("MRA_SANITIZED")) {
+        assert_int_equal(kernels->create(&none, device, &bad, &too_large), MRA_NO_MEMORY);
+        assert_null(none);
+        assert_non_null(strstr(too_large.message, "workspace of"));
+        assert_non_null(strstr(too_large.message, "60 heads of 1482880 tokens"));
+    }
+
     kernel_case c = {"NaN", {2, 2, 70, 32}, with(1, false, 0, 0), 0, false, NO_MASK, 1};
     arrays a = case_arrays(&c, kernel_seed());
     a.k[(size_t)(3 * 70 + 40) * 32 + 5] = NAN;
     mra_kernel_attention *attention;
     mra_error err = {0};
     mra_kernel_request request = {.shape = c.shape, .options = c.options};
-    check_ok(&c, mra_simt_attention.create(&attention, device, &request, &err), &err);
+    check_ok(&c, kernels->create(&attention, device, &request, &err), &err);
     float *array[4];
     const float *from[] = {a.q, a.k, a.v, a.z};
     for (int i = 0; i < 4; i++) array[i] = upload_array(device, &c, from[i], a.size);
-    assert_int_equal(mra_simt_attention.backward(attention, array[0], array[1], array[2], NULL,
-                                                 array[3], array[3], array[0], array[1],
-                                                 array[2], true, &err),
+    assert_int_equal(kernels->backward(attention, array[0], array[1], array[2], NULL, array[3],
+                                       array[3], array[0], array[1], array[2], true, &err),
                      MRA_BAD_INPUT);
     check_ok(&c,
-             mra_simt_attention.forward(attention, array[0], array[1], array[2], NULL, array[3],
-                                        &err),
+             kernels->forward(attention, array[0], array[1], array[2], NULL, array[3], &err),
              &err);
-    assert_int_equal(mra_simt_attention.check(attention, &err), MRA_BAD_INPUT);
+    assert_int_equal(kernels->check(attention, &err), MRA_BAD_INPUT);
     assert_non_null(strstr(err.message, "head 3"));
-    check_ok(&c, mra_simt_attention.check(attention, &err), &err);
+    check_ok(&c, kernels->check(attention, &err), &err);
     for (int i = 0; i < 4; i++) device->release(device, array[i]);
-    mra_simt_attention.release(attention);
+    kernels->release(attention);
     free_arrays(&a);
     mra_device_close(device);
 }
 
+// Every test on the host runner and, where it is there, on the GPU.
 int main(void)
 {
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(kernels_follow_the_definition),
-        cmocka_unit_test(long_lines_and_many_blocks),
-        cmocka_unit_test(many_blocks_agree_with_the_cpu),
-        cmocka_unit_test(tensor_cores_round_as_they_should),
-        cmocka_unit_test(extreme_logits),
-        cmocka_unit_test(the_choice_of_boxes_is_the_cpus),
-        cmocka_unit_test(statistics_are_the_cpus),
-        cmocka_unit_test(schedules_do_not_show),
-        cmocka_unit_test(bad_input_is_refused),
+    static char where[2][5] = {"simt", "cuda"};
+    static const struct {
+        const char *name;
+        CMUnitTestFunction run;
+    } all[] = {
+        {"kernels_follow_the_definition", kernels_follow_the_definition},
+        {"long_lines_and_many_blocks", long_lines_and_many_blocks},
+        {"many_blocks_agree_with_the_cpu", many_blocks_agree_with_the_cpu},
+        {"tensor_cores_round_as_they_should", tensor_cores_round_as_they_should},
+        {"extreme_logits", extreme_logits},
+        {"the_choice_of_boxes_is_the_cpus", the_choice_of_boxes_is_the_cpus},
+        {"statistics_are_the_cpus", statistics_are_the_cpus},
+        {"schedules_do_not_show", schedules_do_not_show},
+        {"bad_input_is_refused", bad_input_is_refused},
     };
+    enum { TESTS = sizeof all / sizeof all[0] };
+    static char name[2 * TESTS][60];
+    struct CMUnitTest tests[2 * TESTS] = {0}; // those without a name are left out
+    for (size_t i = 0; i < 2 * TESTS; i++) {
+        char *device = where[i / TESTS];
+        if (!kernels_are_there(device)) continue;
+        snprintf(name[i], sizeof name[i], "%s, %s", all[i % TESTS].name, device);
+        tests[i] = (struct CMUnitTest){name[i], all[i % TESTS].run, NULL, NULL, device};
+    }
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

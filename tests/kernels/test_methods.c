@@ -1,5 +1,5 @@
-// The methods that a device has as one operation, through the common interface: on `simt` as on
-// `cpu`.
+// The methods that a device has as one operation, through the common interface: on `simt` and on `cuda`
+// as on `cpu`.
 #include "attention_case.h"
 
 #include "attention/attention.h"
@@ -60,7 +60,7 @@ static double distance_of(const float *have, const float *want, size_t count)
 
 static void methods_agree_with_the_cpu(void **state)
 {
-    (void)state;
+    const char *where = *state;
     const struct {
         const char *method, *set;
         mra_shape shape;
@@ -69,7 +69,7 @@ static void methods_agree_with_the_cpu(void **state)
                  {"mra2", "grid=16x8", {1, 2, 128, 64}, NO_MASK},
                  {"mra2s", "blocks=0.5", {2, 1, 129, 32}, TAIL_MASK},
                  {"exact", NULL, {2, 1, 70, 64}, BLOCK_MASK}};
-    const char *device[] = {"simt", "simt:tf32", "simt:bf16"};
+    const char *precision[] = {"float32", "tf32", "bf16"};
     const double tolerance[] = {5e-6, 4 * ldexp(1, -11), 4 * ldexp(1, -8)};
     const char *name[] = {"z", "dq", "dk", "dv"};
     for (int i = 0; i < 4; i++) {
@@ -82,14 +82,16 @@ static void methods_agree_with_the_cpu(void **state)
         const float *wanted[] = {want.z, want.dq, want.dk, want.dv};
         for (int p = 0; p < 3; p++) {
             method_run have = {0};
-            if (run_method(device[p], cases[i].method, cases[i].set, &a, &have, &err) != MRA_OK)
+            char device[16];
+            snprintf(device, sizeof device, "%s:%s", where, precision[p]);
+            if (run_method(device, cases[i].method, cases[i].set, &a, &have, &err) != MRA_OK)
                 fail_msg("%s", err.message);
             const float *had[] = {have.z, have.dq, have.dk, have.dv};
             for (int k = 0; k < 4; k++) {
                 double distance = distance_of(had[k], wanted[k], a.size);
                 if (!(distance <= tolerance[p]))
-                    fail_msg("%s on %s: %s differs by %.2e", cases[i].method, device[p],
-                             name[k], distance);
+                    fail_msg("%s on %s: %s differs by %.2e", cases[i].method, device, name[k],
+                             distance);
             }
             assert_int_equal(have.statistics.boxes[0], want.statistics.boxes[0]);
             assert_int_equal(have.statistics.boxes[1], want.statistics.boxes[1]);
@@ -125,9 +127,13 @@ static void what_cannot_be_done_is_said(void **state)
 
 int main(void)
 {
+    static char where[2][5] = {"simt", "cuda"};
+    const bool there = kernels_are_there("cuda");
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(methods_agree_with_the_cpu),
+        {"methods_agree_with_the_cpu, simt", methods_agree_with_the_cpu, NULL, NULL, where[0]},
         cmocka_unit_test(what_cannot_be_done_is_said),
+        {there ? "methods_agree_with_the_cpu, cuda" : NULL, methods_agree_with_the_cpu, NULL,
+         NULL, where[1]},
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
