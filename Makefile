@@ -101,14 +101,14 @@ $(out)/simt/%.o: %.cu $(BUILD)/config.mk
 	@$(CXX) $(simt_flags) -MMD -MP -c $< -o $@
 $(out)/obj/kernels/simt/watch.o: cflags += $(if $(filter release,$(VARIANT)),-DMRA_SIMT_WATCH)
 # For GPUs of compute capability 8.0 and 9.0, and PTX for later ones. A machine without a GPU compiles them too; the
-# device says that it is absent there.
+# device says that it is absent there. A compiler cache that CC names serves nvcc too.
 cuda_flags = -std=c++17 -O3 -gencode arch=compute_80,code=sm_80 -gencode arch=compute_90,code=sm_90 \
              -gencode arch=compute_90,code=compute_90 -Xcompiler -fPIC,-fvisibility=hidden,-Wall \
              -Isrc -Ikernels $(NVCCFLAGS)
 $(out)/cuda/%.o: %.cu $(BUILD)/config.mk
 	@mkdir -p $(@D)
 	@echo "  NVCC $<"
-	@$(NVCC) $(cuda_flags) -MMD -MP -c $< -o $@
+	@$(if $(findstring ccache,$(firstword $(CC))),$(firstword $(CC)) )$(NVCC) $(cuda_flags) -MMD -MP -c $< -o $@
 ifneq ($(cuda_cu),)
 $(out)/obj/src/tensor/device.o: cflags += -DMRA_HAVE_CUDA=1
 ALL_LIBS += $(CUDA_LIBS)
