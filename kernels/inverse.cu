@@ -212,7 +212,8 @@ __global__ void guess_inner_kernel(guess_plan p)
     if (threadIdx.x == 0) p.sums[group] = inner;
 }
 
-// dx += factor sign(x) along the deciding row or column, by a block.
+// dx += factor sign(x) along the deciding row or column, by a block. The next one may cross this one: the barriers of
+// its sum part their additions.
 __device__ static void add_signs(const guess_plan &p, const int32_t *place, bool row,
                                  float slope)
 {
@@ -225,7 +226,6 @@ __device__ static void add_signs(const guess_plan &p, const int32_t *place, bool
         const size_t at = start + (row ? line * p.m + j : j * p.m + line);
         p.y[at] += p.x[at] > 0.0f ? factor : p.x[at] < 0.0f ? -factor : 0.0f;
     }
-    __syncthreads(); // the next row or column may cross this one
 }
 
 // One block, group after group: several may add to the same deciding row.

@@ -117,6 +117,32 @@ static void exact_kept(double *const *x, double *y, const void *context)
     }
 }
 
+// Logits of 1e4 and more, where exp without the largest of the kept ones overflows; the largest of all is not kept.
+static void test_kept_extremes(void **state)
+{
+    (void)state;
+    enum { COLUMNS = 4, SIZE = 4 * COLUMNS };
+    static const uint8_t kept[COLUMNS] = {1, 1, 0, 1};
+    static const float x[SIZE] = {1e4f, 1e4f, 2e4f, -1e4f, -1e30f, 0,     3e38f, -1e30f,
+                                  200,  0,    1e4f, 200,   -1e4f,  -1e4f, 0,     -1e4f};
+    static const float want[SIZE] = {0.5f, 0.5f, 0, 0,    0,        1,        0, 0,
+                                     0.5f, 0,    0, 0.5f, 1 / 3.0f, 1 / 3.0f, 0, 1 / 3.0f};
+    for (device_turn turn = {0}; device_next(&turn);) {
+        mra_device *device = turn.device;
+        float y[SIZE], *in = device_put(device, x, sizeof x),
+                       *out = device_put(device, x, sizeof x);
+        uint8_t *keeps = device_put(device, kept, sizeof kept);
+        mra_error err;
+        assert_int_equal(device->kernels->softmax_kept(device, 1, 1, SIZE / COLUMNS, COLUMNS,
+                                                       keeps, in, out, &err),
+                         MRA_OK);
+        device_get(device, y, out, sizeof y);
+        device_get(device, NULL, in, 0);
+        device_get(device, NULL, keeps, 0);
+        for (int i = 0; i < SIZE; i++) check_close(y[i], want[i], 1e-6f);
+    }
+}
+
 static void test_sequences(void **state)
 {
     (void)state;
@@ -139,22 +165,30 @@ static void test_sequences(void **state)
 static void test_gaussian_far_away(void **state)
 {
     (void)state;
-    mra_device *device = check_open(1);
     mra_error err;
     enum { W = 70, M = 67 }; // not multiples of the strips
     float *x = check_normal(W, 1), *c = check_normal(M * W, 2), *y = check_normal(M, 3);
     for (int i = 0; i < W; i++) x[i] = 1000 + x[i] / 16;
     for (int i = 0; i < M * W; i++) c[i] = 1000 + c[i] / 16;
-    assert_int_equal(device->kernels->gaussian(device, 1, 1, M, W, x, c, y, &err), MRA_OK);
-    for (int j = 0; j < M; j++) {
-        double sum = 0;
-        for (int e = 0; e < W; e++) sum += pow((double)x[e] - c[j * W + e], 2);
-        check_close(y[j], exp(-sum / 2), 1e-6 * exp(-sum / 2));
+    for (device_turn turn = {0}; device_next(&turn);) {
+        mra_device *device = turn.device;
+        float *from = device_put(device, x, W * sizeof *x);
+        float *centres = device_put(device, c, M * W * sizeof *c);
+        float *out = device_put(device, y, M * sizeof *y);
+        assert_int_equal(
+            device->kernels->gaussian(device, 1, 1, M, W, from, centres, out, &err), MRA_OK);
+        device_get(device, y, out, M * sizeof *y);
+        device_get(device, NULL, from, 0);
+        device_get(device, NULL, centres, 0);
+        for (int j = 0; j < M; j++) {
+            double sum = 0;
+            for (int e = 0; e < W; e++) sum += pow((double)x[e] - c[j * W + e], 2);
+            check_close(y[j], exp(-sum / 2), 1e-6 * exp(-sum / 2));
+        }
     }
     mra_aligned_free(x);
     mra_aligned_free(c);
     mra_aligned_free(y);
-    mra_device_close(device);
 }
 
 // ---- Towards an inverse ---------------------------------------------------------------------
@@ -360,7 +394,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_convolve),          cmocka_unit_test(test_sequences),
-        cmocka_unit_test(test_gaussian_far_away), cmocka_unit_test(test_inverse),
-        cmocka_unit_test(test_columns),           cmocka_unit_test(test_refusals)};
+        cmocka_unit_test(test_gaussian_far_away), cmocka_unit_test(test_kept_extremes),
+        cmocka_unit_test(test_inverse),           cmocka_unit_test(test_columns),
+        cmocka_unit_test(test_refusals)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
