@@ -1,6 +1,7 @@
-// mra dump: the queries, keys and values of a trained network on held-out examples, as files.
+// mra dump: the queries, keys and values of a trained network on held-out examples, as files. Of a file of weights and a
+// text: dump_text.c.
 
-#include "cli/cli.h"
+#include "cli/dump.h"
 
 #include <inttypes.h>
 #include <stdlib.h>
@@ -10,12 +11,6 @@
 #include "io/npy.h"
 #include "io/tsv.h"
 #include "nn/train.h"
-
-typedef struct dump_arguments {
-    mra_cli_common common;
-    const char *split, *out;
-    int64_t examples, length;
-} dump_arguments;
 
 static const mra_cli_option options[] = {
     {.name = "split",
@@ -46,10 +41,31 @@ static const mra_cli_option options[] = {
      .required = true,
      .offset = offsetof(dump_arguments, out),
      .help = "Folder that receives the arrays."},
+    {.name = "text",
+     .argument = "FILE",
+     .kind = MRA_CLI_TEXT,
+     .offset = offsetof(dump_arguments, text),
+     .help = "With MODEL: a text file, or an archive or folder of *.txt files."},
+    {.name = "tokeniser",
+     .argument = "DIR",
+     .kind = MRA_CLI_TEXT,
+     .offset = offsetof(dump_arguments, tokeniser),
+     .help = "With MODEL: folder with the tokeniser's vocab.json and merges.txt."},
+    {.name = "heads",
+     .argument = "H",
+     .kind = MRA_CLI_COUNT,
+     .fallback = "0",
+     .low = 0,
+     .high = 1024,
+     .offset = offsetof(dump_arguments, heads),
+     .help = "With MODEL: attention heads of a layer; 0: as many as have 64 dimensions."},
     {0}};
 
-static const char *const synopsis[] = {"RUN --length L --out DIR [--examples N] [--split NAME]",
-                                       NULL};
+static const char *const synopsis[] = {
+    "RUN --length L --out DIR [--examples N] [--split NAME]",
+    "MODEL.safetensors --text FILE --tokeniser DIR --length L "
+    "--out DIR [--examples N] [--heads H]",
+    NULL};
 static const char *const description[] = {
     "Runs the network that `mra train` left in the folder RUN over held-out examples and "
     "writes "
@@ -64,10 +80,18 @@ static const char *const description[] = {
     "lengths are equal), cut to their first L: as little as possible is cut off, and nothing "
     "is "
     "padded.",
+    "The second form does the same for any RoBERTa, on any text. Its weights come from a "
+    "safetensors file with Hugging Face's names (as also mra train writes it for "
+    "task.name=masked). The text is tokenised, and the examples are its first pieces of "
+    "L - 2 tokens, between <s> and </s>. The arrays are what `mra audit` and `mra attend` "
+    "take, and, in a folder of such folders, make reproduce INPUTS=.",
     NULL};
-static const char *const examples[] = {"mra dump build/train/inputs-listops --length 512 "
-                                       "--examples 2 --out build/inputs/listops-512",
-                                       NULL};
+static const char *const examples[] = {
+    "mra dump build/train/inputs-listops --length 512 "
+    "--examples 2 --out build/inputs/listops-512",
+    "mra dump roberta-base/model.safetensors --text book.txt "
+    "--tokeniser roberta-base --length 512 --out mine/book-512",
+    NULL};
 
 const mra_cli_command mra_cli_command_dump = {
     .name = "dump",
@@ -139,25 +163,36 @@ static mra_status find_split(const char *name, mra_split *split, mra_error *err)
 // ---- Writing --------------------------------------------------------------------------------------
 
 // Q, K or V of all layers and heads of the last pass.
-static mra_status write_projection(const dump *dump, size_t example, int which, mra_error *err)
+static mra_status write_projection(const mra_encoder *encoder,
+                                   const mra_encoder_options *options, mra_device *device,
+                                   const char *out, size_t example, int n, int which,
+                                   mra_error *err)
 {
-    const mra_encoder_options *encoder = &dump->model->options.encoder;
-    size_t heads = (size_t)encoder->heads, width = (size_t)encoder->head_dim;
-    size_t layer = heads * (size_t)dump->n * width;
-    float *values = malloc((size_t)encoder->blocks * layer * sizeof *values);
-    if (!values) return mra_fail(err, MRA_NO_MEMORY, "%s: no memory", dump->arguments->out);
+    size_t heads = (size_t)options->heads, width = (size_t)options->head_dim;
+    size_t layer = heads * (size_t)n * width;
+    float *values = malloc((size_t)options->blocks * layer * sizeof *values);
+    if (!values) return mra_fail(err, MRA_NO_MEMORY, "%s: no memory", out);
     mra_status status = MRA_OK;
-    for (int i = 0; i < encoder->blocks && status == MRA_OK; i++) {
-        const mra_tensor *projection = mra_encoder_projection(dump->model->encoder, i, which);
-        status = dump->device->to_host(dump->device, values + (size_t)i * layer,
-                                       projection->data, layer * sizeof *values, err);
+    for (int i = 0; i < options->blocks && status == MRA_OK; i++) {
+        const mra_tensor *projection = mra_encoder_projection(encoder, i, which);
+        status = device->to_host(device, values + (size_t)i * layer, projection->data,
+                                 layer * sizeof *values, err);
     }
     char path[1024];
-    snprintf(path, sizeof path, "%s/example%zu-%c.npy", dump->arguments->out, example,
-             "qkv"[which]);
-    size_t shape[3] = {(size_t)encoder->blocks * heads, (size_t)dump->n, width};
+    snprintf(path, sizeof path, "%s/example%zu-%c.npy", out, example, "qkv"[which]);
+    size_t shape[3] = {(size_t)options->blocks * heads, (size_t)n, width};
     if (status == MRA_OK) status = mra_npy_write_f32(path, MRA_NPY_F2, 3, shape, values, err);
     free(values);
+    return status;
+}
+
+mra_status mra_dump_projections(const mra_encoder *encoder, const mra_encoder_options *options,
+                                mra_device *device, const char *out, size_t example, int n,
+                                mra_error *err)
+{
+    mra_status status = MRA_OK;
+    for (int which = 0; which < 3 && status == MRA_OK; which++)
+        status = write_projection(encoder, options, device, out, example, n, which, err);
     return status;
 }
 
@@ -186,8 +221,9 @@ static mra_status dump_example(dump *dump, size_t i, mra_error *err)
     mra_tensor *logits = mra_classifier_logits(dump->model, dump->tape, &batch);
     mra_status status = mra_tape_status(dump->tape, err);
     if (status == MRA_OK) status = read_answer(dump, logits, &dump->answer[i], err);
-    for (int which = 0; which < 3 && status == MRA_OK; which++)
-        status = write_projection(dump, i, which, err);
+    if (status == MRA_OK)
+        status = mra_dump_projections(dump->model->encoder, &dump->model->options.encoder,
+                                      dump->device, dump->arguments->out, i, dump->n, err);
     mra_tape_reset(dump->tape);
     return status;
 }
@@ -246,8 +282,6 @@ static mra_status load(dump *dump, mra_error *err)
     const dump_arguments *arguments = dump->arguments;
     const char *folder = arguments->common.operands[0];
     mra_status status = find_split(arguments->split, &dump->split, err);
-    if (status == MRA_OK && strlen(arguments->out) > 900)
-        status = mra_fail(err, MRA_BAD_INPUT, "--out: the name is too long");
     if (status == MRA_OK) status = mra_settings_create(&dump->settings, err);
     if (status == MRA_OK) status = mra_cli_device(&dump->device, &arguments->common, err);
     if (status == MRA_OK)
@@ -296,16 +330,40 @@ static mra_status run(dump *dump, mra_error *err)
     return status;
 }
 
+// Whether the operand is a file of weights, not the folder of a training.
+static bool is_file(const dump_arguments *arguments)
+{
+    const char *name = arguments->common.operands[0], *ending = strrchr(name, '.');
+    return ending && strcmp(ending, ".safetensors") == 0;
+}
+
+// Options of the other form; NULL: none.
+static const char *misplaced(const dump_arguments *arguments)
+{
+    const bool file = is_file(arguments);
+    if (file && (!arguments->text || !arguments->tokeniser))
+        return "MODEL.safetensors needs --text and --tokeniser";
+    if (file && mra_cli_given(&mra_cli_command_dump, arguments, "split"))
+        return "--split: a text has no splits";
+    if (!file && (arguments->text || arguments->tokeniser || arguments->heads))
+        return "--text, --tokeniser and --heads go with MODEL.safetensors";
+    return strlen(arguments->out) > 900 ? "--out: the name is too long" : NULL;
+}
+
 int mra_cli_dump(int argc, char **argv)
 {
     dump_arguments arguments;
     int exit_status;
     if (!mra_cli_parse(&mra_cli_command_dump, &arguments, argc, argv, &exit_status))
         return exit_status;
+    const char *wrong = misplaced(&arguments);
+    if (wrong) return mra_cli_misuse(&mra_cli_command_dump, "%s", wrong);
     mra_error err;
     dump dump = {.arguments = &arguments};
     mra_status status = mra_record_create(&dump.record, argc, argv, &err);
-    if (status == MRA_OK) status = run(&dump, &err);
+    if (status == MRA_OK)
+        status = is_file(&arguments) ? mra_dump_text(&arguments, dump.record, &err)
+                                     : run(&dump, &err);
     mra_record_free(dump.record);
     mra_tape_free(dump.tape);
     mra_dataset_free(dump.data);

@@ -86,6 +86,11 @@ static bool append(mra_ids *ids, int32_t id)
     return true;
 }
 
+mra_status mra_ids_add(mra_ids *ids, int32_t id, mra_error *err)
+{
+    return append(ids, id) ? MRA_OK : mra_fail(err, MRA_NO_MEMORY, "tokeniser: no memory");
+}
+
 // ---- Bytes and characters -------------------------------------------------------------------
 
 static bool stands_for_itself(int byte)

@@ -27,6 +27,8 @@ typedef struct mra_ids {
 } mra_ids;
 
 void mra_ids_free(mra_ids *ids);
+// Appends one id. MRA_NO_MEMORY.
+mra_status mra_ids_add(mra_ids *ids, int32_t id, mra_error *err);
 
 // Reads `folder`/vocab.json, an object of token: id with ids 0 .. size-1, and
 // `folder`/merges.txt, one merge "left right" a line in the order of their ranks, with an

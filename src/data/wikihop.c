@@ -41,24 +41,11 @@ static mra_status refuse(const questions *all, const char *field, const char *ex
 
 // ---- Tokens ---------------------------------------------------------------------------------
 
-static mra_status append_id(mra_ids *ids, int32_t id, mra_error *err)
-{
-    if (ids->count == ids->room) {
-        const size_t room = ids->room ? 2 * ids->room : 256;
-        int32_t *larger = realloc(ids->id, room * sizeof *larger);
-        if (!larger) return mra_fail(err, MRA_NO_MEMORY, "wikihop: no memory");
-        ids->id = larger;
-        ids->room = room;
-    }
-    ids->id[ids->count++] = id;
-    return MRA_OK;
-}
-
 static mra_status append_all(mra_ids *ids, const mra_ids *more, mra_error *err)
 {
     mra_status status = MRA_OK;
     for (size_t i = 0; i < more->count && status == MRA_OK; i++)
-        status = append_id(ids, more->id[i], err);
+        status = mra_ids_add(ids, more->id[i], err);
     return status;
 }
 
@@ -67,10 +54,10 @@ static mra_status append_marked(questions *all, int before, const char *text, in
                                 mra_error *err)
 {
     const int32_t first = mra_bpe_size(all->bpe);
-    mra_status status = append_id(&all->prefix, first + before, err);
+    mra_status status = mra_ids_add(&all->prefix, first + before, err);
     if (status == MRA_OK)
         status = mra_bpe_encode(all->bpe, text, strlen(text), &all->prefix, err);
-    return status == MRA_OK ? append_id(&all->prefix, first + after, err) : status;
+    return status == MRA_OK ? mra_ids_add(&all->prefix, first + after, err) : status;
 }
 
 // ---- A question -----------------------------------------------------------------------------
@@ -91,7 +78,7 @@ static mra_status make_prefix(questions *all, const char *query, const json_t *c
         status = append_marked(all, MRA_WIKIHOP_ANSWER, candidate, MRA_WIKIHOP_ANSWER_END, err);
     }
     if (status == MRA_OK)
-        status = append_id(&all->prefix, mra_bpe_special_of(all->bpe).end, err);
+        status = mra_ids_add(&all->prefix, mra_bpe_special_of(all->bpe).end, err);
     if (status == MRA_OK && all->answer < 0)
         return refuse(all, "answer", "one of the candidates", err);
     if (status == MRA_OK && all->prefix.count > (size_t)all->maximum_length)
@@ -121,7 +108,7 @@ static mra_status take_document(questions *all, const char *text, mra_error *err
     all->document.count = 0;
     mra_status status = mra_bpe_encode(all->bpe, text, strlen(text), &all->document, err);
     if (status == MRA_OK)
-        status = append_id(&all->document, mra_bpe_special_of(all->bpe).end, err);
+        status = mra_ids_add(&all->document, mra_bpe_special_of(all->bpe).end, err);
     if (status != MRA_OK) return status;
     if (all->sequence.count + all->document.count > room) {
         const bool empty = all->sequence.count == all->prefix.count;

@@ -92,6 +92,10 @@ mra_tensor *mra_roberta_loss(mra_roberta *model, mra_tape *tape, const mra_rober
 // Anything else that is missing or of another shape is MRA_BAD_INPUT naming file, array and expected shape; the model is then
 // unchanged. Arrays that the model has no use for are passed over.
 mra_status mra_roberta_load(mra_roberta *model, const char *path, int *left, mra_error *err);
+// The sizes of the model in such a file, from the shapes of its arrays, with exact attention and without dropout. How many
+// heads there are no shape says: encoder.heads is 1 and encoder.head_dim the width of all of them together. The head is
+// MRA_ROBERTA_CANDIDATES, which needs nothing of the file. MRA_BAD_INPUT names file and array.
+mra_status mra_roberta_sizes(mra_roberta_options *options, const char *path, mra_error *err);
 // Writes all parameters as float32 under the same names, atomically.
 mra_status mra_roberta_save(const mra_roberta *model, const char *path, mra_error *err);
 // Gives the encoder's parameters Hugging Face's names; mra_roberta_create() calls it.

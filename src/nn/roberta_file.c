@@ -171,6 +171,67 @@ mra_status mra_roberta_load(mra_roberta *model, const char *path, int *left, mra
     return status;
 }
 
+// ---- Sizes ----------------------------------------------------------------------------------------
+
+// The shape of a matrix of the file.
+static mra_status matrix_of(const mra_safetensors *file, const char *path, const char *name,
+                            int *rows, int *columns, mra_error *err)
+{
+    const mra_safetensor *stored = mra_safetensors_find(file, name);
+    if (!stored || stored->rank != 2 || stored->shape[0] < 1 || stored->shape[1] < 1 ||
+        stored->shape[0] > INT32_MAX || stored->shape[1] > INT32_MAX)
+        return mra_fail(err, MRA_BAD_INPUT,
+                        "%s: %s is %s, expected a matrix: weights of RoBERTa", path, name,
+                        stored ? "no matrix" : "not there");
+    *rows = (int)stored->shape[0];
+    *columns = (int)stored->shape[1];
+    return MRA_OK;
+}
+
+static mra_status read_sizes(mra_roberta_options *options, const mra_safetensors *file,
+                             const char *path, mra_error *err)
+{
+    mra_encoder_options *encoder = &options->encoder;
+    char name[MRA_PARAMETER_NAME];
+    int table = 0, width = 0;
+    mra_status status = matrix_of(file, path, "roberta.embeddings.word_embeddings.weight",
+                                  &encoder->vocabulary, &options->embedding, err);
+    if (status == MRA_OK)
+        status = matrix_of(file, path, "roberta.embeddings.position_embeddings.weight", &table,
+                           &width, err);
+    if (status == MRA_OK)
+        status = matrix_of(file, path, "roberta.embeddings.token_type_embeddings.weight",
+                           &options->types, &width, err);
+    if (status == MRA_OK)
+        status = matrix_of(file, path, "roberta.encoder.layer.0.attention.self.query.weight",
+                           &encoder->head_dim, &encoder->dim, err);
+    if (status == MRA_OK)
+        status = matrix_of(file, path, "roberta.encoder.layer.0.intermediate.dense.weight",
+                           &encoder->hidden, &width, err);
+    if (status != MRA_OK) return status;
+    encoder->positions = table - MRA_ROBERTA_FIRST_POSITION;
+    for (encoder->blocks = 1; encoder->blocks < MRA_MAX_BLOCKS; encoder->blocks++) {
+        snprintf(name, sizeof name, "roberta.encoder.layer.%d.attention.self.query.weight",
+                 encoder->blocks);
+        if (!mra_safetensors_find(file, name)) break;
+    }
+    return MRA_OK;
+}
+
+mra_status mra_roberta_sizes(mra_roberta_options *options, const char *path, mra_error *err)
+{
+    *options = mra_roberta_base();
+    options->head = MRA_ROBERTA_CANDIDATES;
+    options->encoder.heads = 1;
+    options->encoder.dropout = 0;
+    mra_safetensors *file;
+    mra_status status = mra_safetensors_read(&file, path, err);
+    if (status != MRA_OK) return status;
+    status = read_sizes(options, file, path, err);
+    mra_safetensors_free(file);
+    return status;
+}
+
 // ---- Writing --------------------------------------------------------------------------------------
 
 mra_status mra_roberta_save(const mra_roberta *model, const char *path, mra_error *err)
